@@ -1,0 +1,111 @@
+"""Appkey and secretkey: checked, and kept where nothing that prints an object shows them."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import NoReturn, cast
+
+from .errors import KiwoomAuthError
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_FILE_LIMIT = 64 * 1024
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+def flaw(key: object) -> type[Exception] | None:
+    """What kind of error a key is, or None where it is well-formed: visible ASCII, at least one character."""
+    if not isinstance(key, str):
+        return TypeError
+    return None if _VISIBLE_ASCII.fullmatch(key) else ValueError
+
+
+def complain(error: type[Exception], name: str) -> NoReturn:
+    """Raise the error for a malformed key, naming where it came from and never its value."""
+    if error is TypeError:
+        raise TypeError(f"{name} must be a string")
+    raise ValueError(
+        f"{name} must be visible ASCII characters, at least one: no white space, no control characters, nothing else"
+    )
+
+
+def masked(appkey: str) -> str:
+    """The appkey as logs and ``repr`` show it: enough to tell two apart."""
+    return f"{appkey[:4]}…" if len(appkey) >= 12 else "…"  # noqa: PLR2004 - never more than a third
+
+
+def read_key_file(path: str | PathLike[str], name: str) -> str:
+    """The key in a file as the developers' portal hands it out, without surrounding white space and BOM.
+
+    Args:
+        path: the file.
+        name: what to call the file's key in errors.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no key; the message names the file.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(_FILE_LIMIT)
+    encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "ascii")
+    key = content.decode(encoding, "replace").strip()
+    error = flaw(key)
+    if error:
+        del content, key
+        complain(error, f"the {name} in {path}")
+    return key
+
+
+class Secretkey:
+    """The secretkey, or the callable that returns it; shows neither when printed.
+
+    Args:
+        source: the key itself, or a callable without arguments that returns it (a vault).
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: str | Callable[[], str]) -> None:
+        self._source = source
+
+    @property
+    def source(self) -> str | Callable[[], str]:
+        """What it was made from, for making another."""
+        return self._source
+
+    @property
+    def identity(self) -> object:
+        """Equal for the same key or the same callable; a digest where it is the key."""
+        if isinstance(self._source, str):
+            return digest(self._source)
+        try:
+            hash(self._source)
+        except TypeError:
+            return self
+        return self._source
+
+    def reveal(self) -> str:
+        """The secretkey itself.
+
+        Raises:
+            KiwoomAuthError: the callable failed or did not return a well-formed key.
+        """
+        if isinstance(self._source, str):
+            return self._source
+        try:
+            key = cast("object", self._source())
+        except Exception as exception:
+            raise KiwoomAuthError(f"the secretkey callable raised {type(exception).__name__}") from exception
+        if isinstance(key, str) and flaw(key) is None:
+            return key
+        del key
+        raise KiwoomAuthError("the secretkey callable must return visible ASCII characters, at least one")
+
+    def __repr__(self) -> str:
+        return "Secretkey(…)"
+
+
+def digest(secretkey: str) -> bytes:
+    """A digest that tells secretkeys apart and does not tell them: 16 bytes of BLAKE2b."""
+    return hashlib.blake2b(secretkey.encode(), digest_size=16, person=b"kiwoom_secretkey").digest()

@@ -1,0 +1,94 @@
+"""Origins (scheme, host, port; RFC 6454): the place that a token belongs to, and the places it must not go to."""
+
+import ipaddress
+import re
+from typing import NamedTuple, Self, cast
+from urllib.parse import urlsplit
+
+REAL_HOST = "https://api.kiwoom.com"
+MOCK_HOST = "https://mockapi.kiwoom.com"
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_KIWOOM_NAMES = frozenset({"api.kiwoom.com", "mockapi.kiwoom.com"})
+_HOST_ARGUMENT = re.compile(
+    r"(?:(?P<scheme>https?)://)?"
+    r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+class Origin(NamedTuple):
+    """An http or https origin in its one spelling: lower case, an IPv6 address without brackets, the port given."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def from_host_argument(cls, host: str) -> Self:
+        """Read the ``host`` argument: an https origin, a loopback http origin, or a bare host name.
+
+        Raises:
+            TypeError: it is not a string.
+            ValueError: it is something else; the message never shows the value, which may hold a password.
+        """
+        if not isinstance(cast("object", host), str):
+            raise TypeError(f"host must be a string, not {type(host).__name__}")
+        match = _HOST_ARGUMENT.fullmatch(host)
+        if not match or (match["port"] and not match["scheme"]):
+            raise ValueError(
+                "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
+                "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
+            )
+        scheme = (match["scheme"] or "https").lower()
+        name = (match["ipv6"] or match["name"]).lower()
+        if match["ipv6"]:
+            try:
+                name = ipaddress.IPv6Address(name).compressed
+            except ValueError:
+                raise ValueError("host holds an IPv6 address that is none") from None
+        port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
+        if not 0 < port < 1 << 16:
+            raise ValueError("host has a port outside 1 to 65535")
+        origin = cls(scheme, name, port)
+        if scheme == "http" and not origin.is_loopback:
+            raise ValueError("host must be https: plain http would show keys and tokens to everybody on the way")
+        return origin
+
+    @classmethod
+    def of(cls, scheme: str, host: str | None, port: int | None) -> Self | None:
+        """The origin of a URL taken apart, or None where it is no http(s) URL (ws, wss, a relative one)."""
+        scheme = scheme.lower()
+        if scheme not in _DEFAULT_PORTS or not host:
+            return None
+        return cls(scheme, host.strip("[]").lower(), port or _DEFAULT_PORTS[scheme])
+
+    @classmethod
+    def of_url(cls, url: str) -> Self | None:
+        """The origin of a URL, or None where it is no http(s) URL that can be read."""
+        try:
+            parts = urlsplit(url)
+            return cls.of(parts.scheme, parts.hostname, parts.port)
+        except ValueError:
+            return None
+
+    @property
+    def url(self) -> str:
+        """As RFC 6454 writes it: ``https://api.kiwoom.com``, ``http://127.0.0.1:8080``, ``http://[::1]:8080``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def is_kiwoom(self) -> bool:
+        """Whether it has the name of one of Kiwoom's two API hosts, whatever its scheme and port."""
+        return self.host.removesuffix(".") in _KIWOOM_NAMES

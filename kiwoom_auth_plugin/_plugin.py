@@ -1,0 +1,484 @@
+"""``KiwoomBearerAuth``: attaches the token to the calls of requests and httpx, reads the answer, repeats once."""
+
+import math
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from datetime import datetime, timedelta
+from os import PathLike
+from typing import Any, ClassVar, Self
+from urllib.parse import urljoin
+
+import requests
+from requests.auth import AuthBase
+
+from . import _httpx
+from ._clock import SYSTEM, Clock
+from ._event import in_thread
+from ._exchange import Exchange
+from ._issuer import Issuer, Library
+from ._keys import Secretkey, complain, digest, flaw, masked, read_key_file
+from ._origin import REAL_HOST, Origin
+from ._peek import alook, look
+from ._refusal import refuses_header, refuses_token, worth_reading
+from ._source import TokenCache, source_for
+from ._token import KST, AccessToken
+from .errors import HostMismatch, KiwoomAuthError
+
+_SCHEME = "Bearer "
+
+
+class KiwoomBearerAuth(AuthBase, _httpx.Auth):
+    """Authenticates calls to the Kiwoom REST API; an auth object for requests, httpx and httpx2.
+
+    The access token is issued by AU10001 on first use (RFC 6749, section 4.4), kept for all auth objects of the same
+    keys and host, sent as a bearer token (RFC 6750, section 2.1) to that host only, refreshed before it expires, and
+    replaced once per call when the server refuses it.
+
+    Args:
+        appkey: as Kiwoom's developers' portal gives it: visible ASCII.
+        secretkey: the same, or a callable that returns it (a vault); it is called for each issue and each revoke.
+        host: ``REAL_HOST``, ``MOCK_HOST``, another https origin or bare host name, or a loopback http origin.
+        cache: a cachetools cache or any mutable mapping to keep the token in; None: one for the whole process.
+        store: a place to share the token with other processes; None: it is not shared. Nothing else is built yet.
+        client: the requests.Session, httpx.Client or httpx2.Client that sends AU10001 and AU10002; None: a fresh one
+            of the library that the call came from.
+        timeout: seconds in total that an exchange with the token endpoint may take, attempts and body included.
+        refresh_margin: seconds before expiry from which a refresh is tried in the background; 0: never.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument has an impossible value; the message names the argument, never its value.
+    """
+
+    _clock: ClassVar[Clock] = SYSTEM
+
+    def __init__(
+        self,
+        appkey: str,
+        secretkey: str | Callable[[], str],
+        *,
+        host: str = REAL_HOST,
+        cache: TokenCache | None = None,
+        store: None = None,
+        client: Any = None,
+        timeout: float = 10.0,
+        refresh_margin: float = 300.0,
+    ) -> None:
+        error = flaw(appkey)
+        if error:
+            del appkey, secretkey
+            complain(error, "appkey")
+        error = None if callable(secretkey) else flaw(secretkey)
+        if error:
+            del secretkey
+            complain(error, "secretkey")
+        self._secretkey = Secretkey(secretkey)
+        del secretkey
+        self._appkey = appkey
+        self._origin = Origin.from_host_argument(host)
+        self._host = self._origin.url
+        self._prefix = f"{self._host}/"
+        if cache is not None and not hasattr(cache, "__setitem__"):
+            raise TypeError("cache must be a mutable mapping, such as a cachetools cache")
+        self._cache = cache
+        if store is not None:
+            raise TypeError("store must be None: sharing tokens between processes is not built yet")
+        if client is not None and not isinstance(client, _CLIENTS):
+            raise TypeError("client must be a requests.Session, an httpx.Client or an httpx2.Client")
+        self._client = client
+        self._timeout = _seconds("timeout", timeout)
+        if not self._timeout:
+            raise ValueError("timeout must be more than 0 seconds")
+        self._refresh_margin = _seconds("refresh_margin", refresh_margin)
+        self._source = source_for(appkey, self._host, self._secretkey.identity, cache=cache, clock=self._clock)
+        self._by_requests = self._exchange("requests")
+        self._by_httpx = self._exchange("httpx")
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """Make one from the environment: ``KIWOOM_APPKEY``, ``KIWOOM_SECRETKEY`` and, optionally, ``KIWOOM_HOST``.
+
+        Args:
+            **options: keyword arguments of the class; ``host`` goes before ``KIWOOM_HOST``.
+
+        Raises:
+            ValueError: a variable is missing or malformed; the message names it.
+        """
+        keys: dict[str, str] = {}
+        for variable in ("KIWOOM_APPKEY", "KIWOOM_SECRETKEY"):
+            if variable not in os.environ:
+                keys.clear()
+                raise ValueError(f"the environment variable {variable} is not set")
+            keys[variable] = os.environ[variable]
+            error = flaw(keys[variable])
+            if error:
+                keys.clear()
+                complain(error, f"the environment variable {variable}")
+        host = os.environ.get("KIWOOM_HOST")
+        if host and "host" not in options:
+            try:
+                Origin.from_host_argument(host)
+            except ValueError as malformed:
+                keys.clear()
+                raise ValueError(f"the environment variable KIWOOM_HOST: {malformed}") from None
+            options["host"] = host
+        return cls(keys.pop("KIWOOM_APPKEY"), keys.pop("KIWOOM_SECRETKEY"), **options)
+
+    @classmethod
+    def from_files(cls, appkey_path: str | PathLike[str], secretkey_path: str | PathLike[str], **options: Any) -> Self:
+        """Make one from the two files that the developers' portal hands out.
+
+        Args:
+            appkey_path: such as ``12345678_appkey.txt``.
+            secretkey_path: such as ``12345678_secretkey.txt``.
+            **options: keyword arguments of the class.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: a file holds no key; the message names the file.
+        """
+        return cls(read_key_file(appkey_path, "appkey"), read_key_file(secretkey_path, "secretkey"), **options)
+
+    # requests
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Attach the token to a prepared request, and watch for the answer that refuses it.
+
+        Raises:
+            HostMismatch: the call goes to another of Kiwoom's API hosts than this object's.
+            KiwoomAuthError: there is no token to be had.
+        """
+        url = r.url or ""
+        if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
+            r.headers["Authorization"] = self._token(self._by_requests).header
+            r.register_hook("response", _RefusalHook(self, r.body))
+        return r
+
+    def on_response(self, response: requests.Response, body: "_Body", **send: Any) -> requests.Response:
+        """Repeat a request of requests whose token the answer refuses; otherwise leave the answer alone."""
+        request = response.request
+        if Origin.of_url(request.url or "") != self._origin:
+            return response  # redirected elsewhere
+        if response.is_redirect and Origin.of_url(_redirect_target(response)) != self._origin:
+            # requests lets the header go along from http to https of one host.
+            request.headers.pop("Authorization", None)
+            return response
+        content = _readable(response, streamed=send.get("stream", False))
+        scheme, _, refused = str(request.headers.get("Authorization", "")).partition(" ")
+        ours = f"{scheme} " == _SCHEME
+        if not (refuses_token if ours else refuses_header)(response.status_code, content):
+            return response
+        if not body.rewind():
+            if ours:
+                self._source.drop_refused(refused)
+            return response
+        if content is not None:
+            response.close()  # the connection is free for AU10001 and for the repetition
+        source, exchange = self._source, self._by_requests
+        replacement = source.replace(refused, exchange) if ours else source.get(exchange)
+        if replacement is None:
+            return response
+        response.close()
+        # What the session holds on to must carry the new token: it may be redirected, or sent another time.
+        response.request = request.copy()
+        request.headers["Authorization"] = replacement.header
+        started = time.perf_counter()
+        repeated: requests.Response = response.connection.send(request, **send)
+        repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
+        repeated.history.append(response)
+        still = refuses_token(repeated.status_code, _readable(repeated, streamed=send.get("stream", False)))
+        self._source.judge_replacement(replacement.value, accepted=not still)
+        return repeated
+
+    # httpx and httpx2
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """The same as ``sync_auth_flow``."""
+        return self.sync_auth_flow(request)
+
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """Attach the token to a request of httpx or httpx2; repeat it once with another if the answer refuses it.
+
+        Raises:
+            HostMismatch: the call goes to another of Kiwoom's API hosts than this object's.
+            KiwoomAuthError: there is no token to be had.
+        """
+        if not self._covers(_origin_of(request)):
+            yield request
+            return
+        request.headers["Authorization"] = self._token(self._by_httpx).header
+        response = yield request
+        if not refuses_token(response.status_code, look(response)):
+            return
+        request = _last_request(response, request)
+        refused = self._refused_token(request)
+        if refused is None:
+            return
+        replacement = self._source.replace(refused, self._by_httpx)
+        if replacement is None:
+            return
+        request.headers["Authorization"] = replacement.header
+        response = yield request
+        accepted = not refuses_token(response.status_code, look(response))
+        self._source.judge_replacement(replacement.value, accepted=accepted)
+
+    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+        """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
+        if not self._covers(_origin_of(request)):
+            yield request
+            return
+        request.headers["Authorization"] = (await self._atoken()).header
+        response = yield request
+        if not refuses_token(response.status_code, await alook(response)):
+            return
+        request = _last_request(response, request)
+        refused = self._refused_token(request)
+        if refused is None:
+            return
+        replacement = await self._source.areplace(refused, self._by_httpx)
+        if replacement is None:
+            return
+        request.headers["Authorization"] = replacement.header
+        response = yield request
+        accepted = not refuses_token(response.status_code, await alook(response))
+        self._source.judge_replacement(replacement.value, accepted=accepted)
+
+    def _refused_token(self, request: Any) -> str | None:
+        """The token to replace before this request is sent again; None where it is not to be sent again."""
+        scheme, _, token = str(request.headers.get("Authorization", "")).partition(" ")
+        if _origin_of(request) != self._origin or f"{scheme} " != _SCHEME:
+            return None  # redirected elsewhere, or signed by somebody else
+        if not isinstance(request.stream, _BYTE_STREAMS):
+            self._source.drop_refused(token)  # a body that cannot be sent again
+            return None
+        return token
+
+    # The token itself
+
+    def get_token(self) -> str:
+        """The access token, for a WebSocket's LOGIN or another client; issued if there is none.
+
+        Raises:
+            KiwoomAuthError: there is no token to be had.
+        """
+        return self._token(self._by_requests).value
+
+    async def aget_token(self) -> str:
+        """Like ``get_token``, under asyncio and trio, without ever blocking the event loop."""
+        return (await self._atoken()).value
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Until when the cached token is used, on this machine's clock, in KST; None without one. Never issues."""
+        token = self._source.cached(self._digest)
+        if token is None:
+            return None
+        remaining = token.deadline - self._clock.now()
+        return datetime.fromtimestamp(self._clock.wall() + remaining, KST)
+
+    def invalidate(self, token: str) -> None:
+        """Forget this token if it is still the cached one, because a server (a WebSocket's, say) has refused it.
+
+        Args:
+            token: the refused token; a newer one stays.
+        """
+        self._source.invalidate(token)
+
+    def revoke(self) -> None:
+        """Revoke the cached token (AU10002) and forget it; without one, do nothing.
+
+        It dies for every program that uses it. It is forgotten even if AU10002 fails.
+
+        Raises:
+            KiwoomAuthError: AU10002 failed; the token may live on until it expires.
+        """
+        self._revoke_by(self._by_requests)
+
+    async def arevoke(self) -> None:
+        """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
+        await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
+
+    def _revoke_by(self, exchange: Exchange) -> None:
+        token = self._source.cached(self._digest)
+        if token is None:
+            return
+        failure = None
+        try:
+            exchange.revoke(token.value)
+        except KiwoomAuthError as error:
+            failure = error.copy()  # without the traceback, whose frames hold the secretkey
+        finally:
+            self._source.invalidate(token.value)
+        if failure is not None:
+            raise failure
+
+    def _token(self, exchange: Exchange) -> AccessToken:
+        token = self._present_token(exchange)
+        return self._source.get(exchange) if token is None else token
+
+    async def _atoken(self) -> AccessToken:
+        token = self._present_token(self._by_httpx)
+        return await self._source.aget(self._by_httpx) if token is None else token
+
+    def _present_token(self, exchange: Exchange) -> AccessToken | None:
+        """The fast path: a snapshot, no lock."""
+        token = self._source.token
+        if token is None:
+            return None
+        remaining = token.deadline - self._clock.now()
+        if remaining > self._refresh_margin:
+            return token
+        if remaining <= 0:
+            return None
+        self._source.refresh_if_due(token, self._refresh_margin, exchange)
+        return token
+
+    # What it is
+
+    def _covers(self, origin: Origin | None) -> bool:
+        """Whether calls to this origin get the token; calls that go elsewhere by mistake are refused."""
+        if origin == self._origin:
+            return True
+        if origin is not None and origin.is_kiwoom:
+            raise HostMismatch(
+                f"{self._host}: this auth object is not for {origin.url}: tokens serve only the host that issued them. "
+                f"Make another with host={origin.url!r} and the key pair of that environment.",
+                host=self._host,
+            )
+        return False
+
+    def _digest(self) -> bytes:
+        return digest(self._secretkey.reveal())
+
+    def _exchange(self, library: Library) -> Exchange:
+        issuer = Issuer(self._host, self._client, self._clock.monotonic)
+        return Exchange(
+            self._appkey,
+            self._secretkey,
+            host=self._host,
+            issuer=issuer,
+            timeout=self._timeout,
+            clock=self._clock,
+            library=library,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(appkey={masked(self._appkey)!r}, host={self._host!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._appkey, self._secretkey.source, self._options())
+
+    def __copy__(self) -> Self:
+        return type(self)(self._appkey, self._secretkey.source, **self._options())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()  # a copy of the cache would be another cache
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "host": self._host,
+            "cache": self._cache,
+            "client": self._client,
+            "timeout": self._timeout,
+            "refresh_margin": self._refresh_margin,
+        }
+
+
+_CLIENTS: tuple[type, ...] = (requests.Session, *(module.Client for module in _httpx.FAMILY))
+_BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
+
+
+def _rebuild(kind: type[KiwoomBearerAuth], appkey: str, secretkey: Any, options: dict[str, Any]) -> KiwoomBearerAuth:
+    return kind(appkey, secretkey, **options)
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number of seconds, not negative")
+    return float(value)
+
+
+def _origin_of(request: Any) -> Origin | None:
+    url = request.url
+    return Origin.of(url.scheme, url.host, url.port)
+
+
+def _last_request(response: Any, request: Any) -> Any:
+    """The request that the answer is to: after a redirect not the one that was yielded."""
+    try:
+        return response.request
+    except RuntimeError:  # a flow that is driven by hand
+        return request
+
+
+def _redirect_target(response: requests.Response) -> str:
+    return urljoin(response.url, response.headers["location"])
+
+
+def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
+    """The body of an answer as far as it may be read now; None where it is left to the caller."""
+    if streamed and not (
+        "content-length" in response.headers
+        and worth_reading(response.headers.get("content-type"), response.headers["content-length"])
+    ):
+        return None
+    return response.content
+
+
+class _Body:
+    """The body of a request of requests, and whether it can be sent again."""
+
+    __slots__ = ("_body", "_start")
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self._start: int | None = None
+        if body is not None and not isinstance(body, (bytes, str)):
+            try:
+                self._start = body.tell()
+            except (AttributeError, OSError):
+                return
+
+    def rewind(self) -> bool:
+        """Make it ready to be sent again; False where that cannot be done."""
+        if self._body is None or isinstance(self._body, (bytes, str)):
+            return True
+        if self._start is None:
+            return False
+        try:
+            self._body.seek(self._start)
+        except (AttributeError, OSError, ValueError):
+            return False
+        return True
+
+
+class _RefusalHook:
+    """The response hook that a request of requests carries: not pickled with it, since it leads to the secretkey."""
+
+    __slots__ = ("_auth", "_body")
+
+    def __init__(self, auth: KiwoomBearerAuth, body: Any) -> None:
+        self._auth = auth
+        self._body = _Body(body)
+
+    def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
+        return self._auth.on_response(response, self._body, **send)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _SpentHook, ()
+
+
+class _SpentHook:
+    """What is left of a hook after pickling: the answer stays as it is."""
+
+    def __call__(self, response: requests.Response, **_send: Any) -> requests.Response:
+        return response

@@ -1,0 +1,64 @@
+"""What an answer says about the token that its request carried: pure functions, no HTTP library."""
+
+import json
+from typing import cast
+
+from ._codes import official_code
+
+READ_LIMIT = 16 * 1024
+"""Bytes up to which an answer can be a refusal: real ones have about a hundred."""
+
+TOKEN_REFUSED = frozenset({8005, 8010, 8031, 8103})
+HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
+_UNAUTHORIZED = 401
+_TRACES = tuple(str(code).encode() for code in sorted(TOKEN_REFUSED))
+
+
+def worth_reading(content_type: str | None, content_length: str | None) -> bool:
+    """Whether the body has to be looked at to tell: it may be JSON, and is not known to be long.
+
+    Args:
+        content_type: the header as sent, or None.
+        content_length: the header as sent, or None (a chunked answer).
+    """
+    if content_length is None:
+        return content_type is not None and "json" in content_type.lower()
+    if content_type is not None and "json" not in content_type.lower():
+        return False
+    return content_length.isdecimal() and len(content_length) < 10 and int(content_length) <= READ_LIMIT  # noqa: PLR2004 - digits
+
+
+def refuses_token(status: int, body: bytes | None) -> bool:
+    """Whether the answer says that another token is needed (8005, 8010, 8031, 8103, or a bare 401).
+
+    A code wins over the status: 401 with 8050 (this IP address is not registered) is no refusal of the token.
+
+    Args:
+        status: the HTTP status.
+        body: the whole body, decompressed; None where it is not known.
+    """
+    if status == _UNAUTHORIZED:
+        code = code_in(body)
+        return code is None or code in TOKEN_REFUSED
+    # A body without the digits is not worth parsing: nearly all are such.
+    return body is not None and any(trace in body for trace in _TRACES) and code_in(body) in TOKEN_REFUSED
+
+
+def refuses_header(status: int, body: bytes | None) -> bool:
+    """Whether the answer says that the Authorization header was missing or not a bearer's (1513 to 1516, or 401)."""
+    code = code_in(body)
+    return code in HEADER_REFUSED or (code is None and status == _UNAUTHORIZED)
+
+
+def code_in(body: bytes | None) -> int | None:
+    """The official code in the body of an answer; None where there is none, and in one over ``READ_LIMIT``."""
+    if body is None or len(body) > READ_LIMIT:
+        return None
+    try:
+        answer: object = json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answer, dict):
+        return None
+    fields = cast("dict[str, object]", answer)
+    return official_code(fields.get("return_code"), fields.get("return_msg"))

@@ -1,0 +1,88 @@
+"""What the tests share: a local Kiwoom, auth objects for it, a clock that is moved by hand, a clean environment."""
+
+from collections.abc import Callable
+
+import pytest
+
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin._clock import Clock
+from kiwoom_auth_plugin.testing import KiwoomEmulator
+
+pytest_plugins = ["kiwoom_auth_plugin.testing"]
+
+OUTSIDE = [
+    "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE",
+    "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "http_proxy", "no_proxy",
+    "KIWOOM_APPKEY", "KIWOOM_HOST", "KIWOOM_SECRETKEY", "NETRC",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No proxy, CA bundle, key or netrc of the machine reaches a test; the home directory is empty."""
+    for variable in OUTSIDE:
+        monkeypatch.delenv(variable, raising=False)
+    home = str(tmp_path_factory.mktemp("home"))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, home)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class ManualClock(Clock):
+    """A clock for ``KiwoomBearerAuth``: the wall and the monotonic clock move only as told, sleeping moves both."""
+
+    def __init__(self, wall: float = 1_700_000_000.0) -> None:
+        self.wall_time = wall
+        self.monotonic_time = 1000.0
+        self.slept: list[float] = []
+        super().__init__(lambda: self.wall_time, lambda: self.monotonic_time, self._sleep)
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.wall_time += seconds
+        self.monotonic_time += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """The laptop sleeps: the monotonic clock stands still."""
+        self.wall_time += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.wall_time = seconds
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+MakeAuth = Callable[..., KiwoomBearerAuth]
+
+
+@pytest.fixture
+def make_auth(kiwoom_emulator: KiwoomEmulator) -> MakeAuth:
+    """Auth objects for ``kiwoom_emulator``: ``make_auth(clock=..., emulator=..., **options)``."""
+
+    def make(*, emulator: KiwoomEmulator = kiwoom_emulator, clock: Clock | None = None, **options):
+        kind = KiwoomBearerAuth
+        if clock is not None:
+            kind = type("KiwoomBearerAuth", (KiwoomBearerAuth,), {"_clock": clock})
+            options.setdefault("cache", {})
+        options.setdefault("host", emulator.url)
+        keys = (options.pop("appkey", emulator.appkey), options.pop("secretkey", emulator.secretkey))
+        return kind(*keys, **options)
+
+    return make
+
+
+@pytest.fixture
+def auth(make_auth: MakeAuth) -> KiwoomBearerAuth:
+    return make_auth()
