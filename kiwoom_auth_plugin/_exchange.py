@@ -115,6 +115,6 @@ class Exchange:
 
 def _pause(number: int, failure: KiwoomAuthError) -> float:
     """Seconds before the next attempt: 0.5 doubling, up to twice that by chance, and what the server asked for."""
-    backoff = _FIRST_PAUSE * 2 ** (number - 1) * (1 + random.random())  # noqa: S311 - spreads callers, hides nothing
+    backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + random.random())  # noqa: S311 - spreads callers, hides nothing
     asked: float | None = failure.retry_after if isinstance(failure, IssueLimitExceeded) else None
     return max(backoff, asked or 0.0)

@@ -2,17 +2,16 @@
 
 import math
 import os
-import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from datetime import datetime, timedelta
+from datetime import datetime
 from os import PathLike
 from typing import Any, ClassVar, Self
-from urllib.parse import urljoin
 
 import requests
 from requests.auth import AuthBase
 
 from . import _httpx
+from ._cache import TokenCache
 from ._clock import SYSTEM, Clock
 from ._event import in_thread
 from ._exchange import Exchange
@@ -20,8 +19,9 @@ from ._issuer import Issuer, Library
 from ._keys import Secretkey, complain, digest, flaw, masked, read_key_file
 from ._origin import REAL_HOST, Origin
 from ._peek import alook, look
-from ._refusal import refuses_header, refuses_token, worth_reading
-from ._source import TokenCache, source_for
+from ._refusal import refuses_token
+from ._refusal_hook import RefusalHook
+from ._source import source_for
 from ._token import KST, AccessToken
 from .errors import HostMismatch, KiwoomAuthError
 
@@ -152,44 +152,8 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         url = r.url or ""
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
             r.headers["Authorization"] = self._token(self._by_requests).header
-            r.register_hook("response", _RefusalHook(self, r.body))
+            r.register_hook("response", RefusalHook(self._origin, self._source, self._by_requests, r.body))
         return r
-
-    def on_response(self, response: requests.Response, body: "_Body", **send: Any) -> requests.Response:
-        """Repeat a request of requests whose token the answer refuses; otherwise leave the answer alone."""
-        request = response.request
-        if Origin.of_url(request.url or "") != self._origin:
-            return response  # redirected elsewhere
-        if response.is_redirect and Origin.of_url(_redirect_target(response)) != self._origin:
-            # requests lets the header go along from http to https of one host.
-            request.headers.pop("Authorization", None)
-            return response
-        content = _readable(response, streamed=send.get("stream", False))
-        scheme, _, refused = str(request.headers.get("Authorization", "")).partition(" ")
-        ours = f"{scheme} " == _SCHEME
-        if not (refuses_token if ours else refuses_header)(response.status_code, content):
-            return response
-        if not body.rewind():
-            if ours:
-                self._source.drop_refused(refused)
-            return response
-        if content is not None:
-            response.close()  # the connection is free for AU10001 and for the repetition
-        source, exchange = self._source, self._by_requests
-        replacement = source.replace(refused, exchange) if ours else source.get(exchange)
-        if replacement is None:
-            return response
-        response.close()
-        # What the session holds on to must carry the new token: it may be redirected, or sent another time.
-        response.request = request.copy()
-        request.headers["Authorization"] = replacement.header
-        started = time.perf_counter()
-        repeated: requests.Response = response.connection.send(request, **send)
-        repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
-        repeated.history.append(response)
-        still = refuses_token(repeated.status_code, _readable(repeated, streamed=send.get("stream", False)))
-        self._source.judge_replacement(replacement.value, accepted=not still)
-        return repeated
 
     # httpx and httpx2
 
@@ -412,73 +376,3 @@ def _last_request(response: Any, request: Any) -> Any:
         return response.request
     except RuntimeError:  # a flow that is driven by hand
         return request
-
-
-def _redirect_target(response: requests.Response) -> str:
-    return urljoin(response.url, response.headers["location"])
-
-
-def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
-    """The body of an answer as far as it may be read now; None where it is left to the caller."""
-    if streamed and not (
-        "content-length" in response.headers
-        and worth_reading(response.headers.get("content-type"), response.headers["content-length"])
-    ):
-        return None
-    return response.content
-
-
-class _Body:
-    """The body of a request of requests, and whether it can be sent again."""
-
-    __slots__ = ("_body", "_start")
-
-    def __init__(self, body: Any) -> None:
-        self._body = body
-        self._start: int | None = None
-        if body is not None and not isinstance(body, (bytes, str)):
-            try:
-                self._start = body.tell()
-            except (AttributeError, OSError):
-                return
-
-    def rewind(self) -> bool:
-        """Make it ready to be sent again; False where that cannot be done."""
-        if self._body is None or isinstance(self._body, (bytes, str)):
-            return True
-        if self._start is None:
-            return False
-        try:
-            self._body.seek(self._start)
-        except (AttributeError, OSError, ValueError):
-            return False
-        return True
-
-
-class _RefusalHook:
-    """The response hook that a request of requests carries: not pickled with it, since it leads to the secretkey."""
-
-    __slots__ = ("_auth", "_body")
-
-    def __init__(self, auth: KiwoomBearerAuth, body: Any) -> None:
-        self._auth = auth
-        self._body = _Body(body)
-
-    def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
-        return self._auth.on_response(response, self._body, **send)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _SpentHook, ()
-
-
-class _SpentHook:
-    """What is left of a hook after pickling: the answer stays as it is."""
-
-    def __call__(self, response: requests.Response, **_send: Any) -> requests.Response:
-        return response

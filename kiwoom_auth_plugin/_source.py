@@ -1,33 +1,26 @@
 """Where the token comes from: the cachetools cache, one issue at a time, refresh, and rest after failure.
 
 One ``TokenSource`` is shared by all auth objects of the same keys, host and cache. Its present token is a snapshot,
-read without a lock. All else changes under one mutex that is held for dictionary operations only, never across
-input or output, a ``yield`` or an ``await``.
+read without a lock. All else is read and changed under the mutex of the caches.
 
 An issue is a *flight*: it belongs to nobody who waits for it. The thread that runs it may be a caller's (a
 synchronous call) or its own (an asynchronous one, a refresh); when it is interrupted, one of the others takes over.
 """
 
-import logging
-import os
 import random
 import threading
 import weakref
-from collections.abc import Callable, Generator, Hashable, MutableMapping
-from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable
 
 import cachetools
 
-from ._clock import SYSTEM, Clock
-from ._event import Event
+from ._cache import DEFAULT_CACHE, Slot, TokenCache, changing, mutex
+from ._clock import Clock
 from ._exchange import Issue
+from ._flight import GRACE, Flight
 from ._token import AccessToken
 from .errors import IssueLimitExceeded, KiwoomAuthError, TokenEndpointUnreachable
 
-TokenCache: TypeAlias = MutableMapping[Any, Any]
-
-CACHE_SIZE = 65_536
 FUTILE_PAUSE = 30.0
 """Seconds without an issue after the server handed back the token that it had refused."""
 REFRESH_PAUSE = 30.0
@@ -36,34 +29,6 @@ LONGEST_REST = 5.0
 """Seconds that a failure answers callers at most, when it may pass..."""
 LONGEST_REST_FOR_GOOD = 60.0
 """...and when it is one that stays until something is mended."""
-_GRACE = 2.0
-"""Seconds beyond its time-out after which the others stop waiting for a flight."""
-
-log = logging.getLogger("kiwoom_auth_plugin")
-
-_mutex = threading.Lock()
-# A fork waits until no dictionary is half changed; the child starts with the mutex free.
-with suppress(AttributeError):  # Windows does not fork
-    os.register_at_fork(before=_mutex.acquire, after_in_parent=_mutex.release, after_in_child=_mutex.release)
-
-
-@contextmanager
-def _changing() -> Generator[list[str]]:
-    """Hold the mutex, and log what was noted only after it is free: a log handler may call anything."""
-    notes: list[str] = []
-    try:
-        with _mutex:
-            yield notes
-    finally:
-        for note in notes:
-            log.warning("%s", note)
-
-
-def _time_to_use(_key: object, token: AccessToken, _now: float) -> float:
-    return token.deadline
-
-
-DEFAULT_CACHE: TokenCache = cachetools.TLRUCache(CACHE_SIZE, _time_to_use, timer=SYSTEM.now)
 
 _sources: weakref.WeakValueDictionary[Hashable, "TokenSource"] = weakref.WeakValueDictionary()
 # Auth objects may live for one call only: what a source has learnt of failures must outlive them.
@@ -84,51 +49,35 @@ def source_for(
     """
     where = DEFAULT_CACHE if cache is None else cache
     key = (appkey, host, secret_identity, id(where), id(clock))
-    with _mutex:
+    with mutex:
         source = _sources.get(key)
         if source is None:
-            source = _sources[key] = TokenSource((appkey, host), where, clock)
+            source = _sources[key] = TokenSource(host, Slot(where, (appkey, host), clock), clock)
         _recent[key] = source
     return source
-
-
-class _Flight:
-    """One issue under way."""
-
-    __slots__ = ("event", "landed", "outcome", "patience", "pid", "refresh", "refused", "thread")
-
-    def __init__(self, patience: float, refused: str | None, *, refresh: bool) -> None:
-        self.event = Event()
-        self.landed = False
-        self.outcome: AccessToken | KiwoomAuthError | None = None  # None once landed: interrupted, take over
-        self.patience = patience
-        self.pid = os.getpid()
-        self.refused = refused
-        self.refresh = refresh
-        self.thread: int | None = None
 
 
 class TokenSource:
     """The token of one appkey at one host.
 
     Args:
-        key: (appkey, host), the token's place in the cache.
-        cache: any mutable mapping.
+        host: the origin.
+        slot: the token's place in the cache.
         clock: the time.
     """
 
     __slots__ = (
-        "__weakref__", "_cache", "_clock", "_failure", "_flight", "_futile", "_jitter", "_key",
-        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "token",
+        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_host", "_jitter",
+        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "token",
     )  # fmt: skip
 
-    def __init__(self, key: tuple[str, str], cache: TokenCache, clock: Clock) -> None:
+    def __init__(self, host: str, slot: Slot, clock: Clock) -> None:
         self.token: AccessToken | None = None
         """The present token, possibly past its deadline; read without a lock."""
-        self._key = key
-        self._cache = cache
+        self._host = host
+        self._slot = slot
         self._clock = clock
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self._failure: KiwoomAuthError | None = None
         self._rest = 0.0
         self._rest_until = 0.0
@@ -154,8 +103,9 @@ class TokenSource:
                 self._fly(found, issue)
             elif not found.event.wait(found.patience):
                 self._give_up(found)
-            if found.outcome is not None:
-                return _result(found.outcome)
+            token = found.result()
+            if token is not None:
+                return token
 
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
@@ -167,8 +117,9 @@ class TokenSource:
                 self._send_off(found, issue)
             if not await found.event.wait_async(found.patience):
                 self._give_up(found)
-            if found.outcome is not None:
-                return _result(found.outcome)
+            token = found.result()
+            if token is not None:
+                return token
 
     def replace(self, refused: str, issue: Issue) -> AccessToken | None:
         """Another token than the refused one; None where there is no other.
@@ -188,7 +139,7 @@ class TokenSource:
         Where new tokens do not help, each call would issue one: from the second in a row on, refusals go to the
         callers for 1 s, doubling to 30 s.
         """
-        with _mutex:
+        with mutex:
             if accepted:
                 self._futile = 0
             elif self.token is not None and self.token.value == token:
@@ -200,7 +151,7 @@ class TokenSource:
 
     def drop_refused(self, refused: str) -> bool:
         """Make way for another token; False where the server is known to have none at the moment."""
-        with _mutex:
+        with mutex:
             if self.token is not None and self.token.value == refused:
                 if self._clock.now() < self._quiet_until:
                     return False
@@ -211,20 +162,20 @@ class TokenSource:
 
     def invalidate(self, token: str) -> None:
         """Forget the token if it is the present one, and ask the server again if it has just said no."""
-        with _changing() as notes:
+        with changing() as notes:
             self._failure = None
             self._rest = 0.0
             if self.token is not None and self.token.value == token:
                 self.token = None
             self._refused = token
-            self._evict_refused(notes)
+            self._slot.evict(token, notes)
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
         token = self.token
         if token is None:
             expected = digest()
-            with _changing() as notes:
+            with changing() as notes:
                 token = self._look_up(expected, notes)
         return token if token is not None and self._clock.now() < token.deadline else None
 
@@ -240,51 +191,48 @@ class TokenSource:
         margin = min(margin * self._jitter, (token.deadline - token.issued_at) / 2)
         if now < token.deadline - margin or now < self._refresh_from:
             return
-        with _mutex:
-            if self.token is not token or now < self._refresh_from or self._flight_of_this_process() is not None:
+        with mutex:
+            if (
+                self.token is not token
+                or now < self._refresh_from
+                or (self._flight is not None and self._flight.is_ours)
+            ):
                 return
             # Landing sets it anew; should the thread be lost, the next try comes after a pause all the same.
             self._refresh_from = now + REFRESH_PAUSE
-            flight = self._flight = _Flight(issue.timeout + _GRACE, self._refused, refresh=True)
+            flight = self._flight = Flight(issue.timeout, self._refused, refresh=True)
         self._send_off(flight, issue)
 
     # Flights
 
-    def _board(self, issue: Issue) -> tuple[AccessToken | _Flight, bool]:
+    def _board(self, issue: Issue) -> tuple[AccessToken | Flight, bool]:
         """The present token, or the flight to wait for and whether it is the caller's to run."""
-        with _mutex:
+        with mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
                 return self.token, False
-            flight = self._flight_of_this_process()
-            if flight is None and (self._failure is None or now >= self._rest_until):
-                flight = self._flight = _Flight(issue.timeout + _GRACE, self._refused, refresh=False)
+            flight = self._flight
+            if flight is None or not flight.is_ours:
+                if self._failure is not None and now < self._rest_until:
+                    raise self._failure.copy()
+                flight = self._flight = Flight(issue.timeout, self._refused, refresh=False)
                 return flight, True
-            failure = self._failure
-        if flight is None:
-            assert failure is not None  # noqa: S101 - tells the type checkers what the mutex has shown
-            raise failure.copy()
         if flight.thread == threading.get_ident():
             raise KiwoomAuthError(
-                f"{self._key[1]}: a call with this auth object was made from within its own AU10001 call: "
+                f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
                 "the hooks and transports of client=, and a secretkey callable, must not use the same auth object",
-                host=self._key[1],
+                host=self._host,
             )
         return flight, False
 
-    def _flight_of_this_process(self) -> _Flight | None:
-        """The flight under way; what a parent process had under way stays with the parent."""
-        flight = self._flight
-        return flight if flight is not None and flight.pid == os.getpid() else None
-
-    def _send_off(self, flight: _Flight, issue: Issue) -> None:
+    def _send_off(self, flight: Flight, issue: Issue) -> None:
         """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
         try:
             threading.Thread(target=self._fly, args=(flight, issue, BaseException), name="kiwoom-auth-issue").start()
         except RuntimeError as error:
-            self._land(flight, KiwoomAuthError(f"{self._key[1]}: no thread for AU10001: {error}", host=self._key[1]))
+            self._land(flight, KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host))
 
-    def _fly(self, flight: _Flight, issue: Issue, unexpected: type[BaseException] = Exception) -> None:
+    def _fly(self, flight: Flight, issue: Issue, unexpected: type[BaseException] = Exception) -> None:
         """Run the flight in this thread. What interrupts a caller's own thread goes on to that caller."""
         outcome: AccessToken | KiwoomAuthError | None = None
         flight.thread = threading.get_ident()
@@ -293,31 +241,31 @@ class TokenSource:
         except KiwoomAuthError as error:
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
-            why = f"{self._key[1]}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
-            outcome = KiwoomAuthError(why, host=self._key[1])
+            why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
+            outcome = KiwoomAuthError(why, host=self._host)
         finally:
             flight.thread = None
             self._land(flight, outcome)
 
-    def _give_up(self, flight: _Flight) -> None:
+    def _give_up(self, flight: Flight) -> None:
         """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution)."""
         self._land(
             flight,
             TokenEndpointUnreachable(
-                f"{self._key[1]}: no answer to AU10001 within {flight.patience - _GRACE:g} seconds; check the network",
-                host=self._key[1],
+                f"{self._host}: no answer to AU10001 within {flight.patience - GRACE:g} seconds; check the network",
+                host=self._host,
             ),
         )
 
-    def _find_cached(self, digest: bytes, flight: _Flight) -> AccessToken | None:
-        with _changing() as notes:
-            self._evict_refused(notes)
+    def _find_cached(self, digest: bytes, flight: Flight) -> AccessToken | None:
+        with changing() as notes:
+            self._slot.evict(self._refused, notes)
             token = self._look_up(digest, notes)
             return None if flight.refresh and token == self.token else token
 
-    def _land(self, flight: _Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
+    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
-        with _changing() as notes:
+        with changing() as notes:
             if self._flight is flight:
                 self._flight = None
             if isinstance(outcome, AccessToken):
@@ -334,7 +282,7 @@ class TokenSource:
 
     # The mutex is held by those who call the following; what they note is logged when it is free.
 
-    def _adopt(self, token: AccessToken, flight: _Flight, notes: list[str]) -> None:
+    def _adopt(self, token: AccessToken, flight: Flight, notes: list[str]) -> None:
         now = self._clock.now()
         previous = self.token
         if flight.landed and previous is not None and now < previous.deadline:
@@ -344,7 +292,7 @@ class TokenSource:
         self._rest = 0.0
         if token.value == flight.refused:
             self._quiet_until = now + FUTILE_PAUSE
-            notes.append(f"{self._key[1]}: AU10001 handed back the token that had been refused")
+            notes.append(f"{self._host}: AU10001 handed back the token that had been refused")
         else:
             self._quiet_until = 0.0
         self._refused = None
@@ -353,12 +301,9 @@ class TokenSource:
         else:
             self._refresh_from = now
             self._jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, hides nothing
-        try:
-            self._cache[self._key] = token
-        except Exception as error:  # noqa: BLE001 - a cache that fails must not cost the token
-            notes.append(f"{self._key[1]}: the cache did not take the token: {type(error).__name__}")
+        self._slot.put(token, notes)
 
-    def _note_failure(self, failure: KiwoomAuthError, flight: _Flight, notes: list[str]) -> None:
+    def _note_failure(self, failure: KiwoomAuthError, flight: Flight, notes: list[str]) -> None:
         now = self._clock.now()
         notes.append(str(failure))
         if flight.refresh and self.token is not None and now < self.token.deadline:
@@ -371,30 +316,8 @@ class TokenSource:
         self._rest_until = now + max(self._rest, min(asked or 0.0, LONGEST_REST_FOR_GOOD))
 
     def _look_up(self, digest: bytes, notes: list[str]) -> AccessToken | None:
-        try:
-            token = self._cache.get(self._key)
-        except Exception as error:  # noqa: BLE001 - a cache that fails is an empty one
-            notes.append(f"{self._key[1]}: the cache could not be read: {type(error).__name__}")
-            return None
-        if not isinstance(token, AccessToken) or token.secret_digest != digest or token.value == self._refused:
-            return None
-        return token if self._clock.now() < token.deadline else None
-
-    def _evict_refused(self, notes: list[str]) -> None:
-        if self._refused is None:
-            return
-        try:
-            token = self._cache.get(self._key)
-            if isinstance(token, AccessToken) and token.value == self._refused:
-                del self._cache[self._key]
-        except Exception as error:  # noqa: BLE001 - what was refused is not taken from it either way
-            notes.append(f"{self._key[1]}: the cache could not be changed: {type(error).__name__}")
-
-
-def _result(outcome: AccessToken | KiwoomAuthError) -> AccessToken:
-    if isinstance(outcome, KiwoomAuthError):
-        raise outcome.copy()
-    return outcome
+        token = self._slot.look_up(digest, notes)
+        return None if token is not None and token.value == self._refused else token
 
 
 def _other(refused: str, token: AccessToken) -> AccessToken | None:

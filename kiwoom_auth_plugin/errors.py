@@ -68,8 +68,8 @@ class KiwoomAuthError(requests.RequestException, _httpx.HTTPError):  # type: ign
         if retryable is not None:
             self.retryable = retryable
 
-    @property
-    def request(self) -> None:  # type: ignore[override]  # None where httpx has a request or raises
+    @property  # type: ignore[override]  # None where httpx has a request or raises
+    def request(self) -> None:
         """Always None: a request holds the secretkey or the token."""
         return
 

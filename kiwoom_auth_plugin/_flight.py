@@ -1,0 +1,51 @@
+"""A flight: one issue under way, which belongs to nobody who waits for it."""
+
+import os
+
+from ._event import Event
+from ._token import AccessToken
+from .errors import KiwoomAuthError
+
+GRACE = 2.0
+"""Seconds beyond the time-out of an exchange after which the others stop waiting for it."""
+
+
+class Flight:
+    """One issue under way.
+
+    Args:
+        timeout: seconds that the exchange may take.
+        refused: the token that was refused before it started.
+        refresh: whether it runs while the present token is still used.
+    """
+
+    __slots__ = ("_pid", "event", "landed", "outcome", "patience", "refresh", "refused", "thread")
+
+    def __init__(self, timeout: float, refused: str | None, *, refresh: bool) -> None:
+        self.event = Event()
+        """Happens when it has landed."""
+        self.landed = False
+        self.outcome: AccessToken | KiwoomAuthError | None = None
+        """None after landing: it was interrupted, and somebody else has to take over."""
+        self.patience = timeout + GRACE
+        """Seconds that anybody waits for it."""
+        self.refused = refused
+        self.refresh = refresh
+        self.thread: int | None = None
+        """The thread that runs it, while it does."""
+        self._pid = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this process's: what was under way at a fork stays with the parent."""
+        return self._pid == os.getpid()
+
+    def result(self) -> AccessToken | None:
+        """The token it brought; None where it was interrupted.
+
+        Raises:
+            KiwoomAuthError: it brought none; each caller gets an exception object of its own.
+        """
+        if isinstance(self.outcome, KiwoomAuthError):
+            raise self.outcome.copy()
+        return self.outcome
