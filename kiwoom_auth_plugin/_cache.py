@@ -1,15 +1,15 @@
 """The cachetools cache, and the mutex without which it breaks.
 
-cachetools is not thread-safe, not even for reads. All caches, and all that the token sources know, are read and changed
-under this one mutex. It is held for dictionary operations only: never across input or output, a ``yield`` or an
-``await``.
+cachetools is not thread-safe, not even for reads, so every access to a cache is under one mutex. It is held for
+operations on the mapping only. A mapping of the user's may be slow, so no event loop's thread ever waits for it but in
+calls that are synchronous anyway.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Generator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import cachetools
@@ -24,22 +24,16 @@ CACHE_SIZE = 65_536
 
 log = logging.getLogger("kiwoom_auth_plugin")
 
-mutex = threading.Lock()
-# A fork waits until no dictionary is half changed; the child starts with the mutex free.
-with suppress(AttributeError):  # Windows does not fork
-    os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_in_child=mutex.release)
+
+def fork_safe_lock() -> threading.Lock:
+    """A lock that a fork waits for, so that a child finds what it guards whole, and the lock free."""
+    lock = threading.Lock()
+    with suppress(AttributeError):  # Windows does not fork
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
 
 
-@contextmanager
-def changing() -> Generator[list[str]]:
-    """Hold the mutex, and log what was noted only after it is free: a log handler may call anything."""
-    notes: list[str] = []
-    try:
-        with mutex:
-            yield notes
-    finally:
-        for note in notes:
-            log.warning("%s", note)
+_mutex = fork_safe_lock()
 
 
 def _time_to_use(_key: object, token: AccessToken, _now: float) -> float:
@@ -50,9 +44,7 @@ DEFAULT_CACHE: TokenCache = cachetools.TLRUCache(CACHE_SIZE, _time_to_use, timer
 
 
 class Slot:
-    """A token's place in a cache. The mutex is held by whoever calls; what goes wrong is noted for the log.
-
-    A cache that fails is an empty one: it must not cost the token.
+    """A token's place in a cache. A cache that fails is an empty one: it must not cost the token.
 
     Args:
         cache: any mutable mapping.
@@ -67,34 +59,36 @@ class Slot:
         self._key = key
         self._clock = clock
 
-    def look_up(self, digest: bytes, notes: list[str]) -> AccessToken | None:
+    def look_up(self, digest: bytes) -> AccessToken | None:
         """The valid token that was issued for the secretkey with this digest."""
-        token = self._entry(notes)
-        if token is None or token.secret_digest != digest or self._clock.now() >= token.deadline:
-            return None
-        return token
-
-    def put(self, token: AccessToken, notes: list[str]) -> None:
-        """Keep the token."""
         try:
-            self._cache[self._key] = token
+            with _mutex:
+                token: object = self._cache.get(self._key)
         except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
-            notes.append(f"{self._key[1]}: the cache did not take the token: {type(error).__name__}")
-
-    def evict(self, value: str | None, notes: list[str]) -> None:
-        """Forget the token with this value, and no other."""
-        token = self._entry(notes) if value is not None else None
-        if token is None or token.value != value:
-            return
-        try:
-            del self._cache[self._key]
-        except Exception as error:  # noqa: BLE001 - as above
-            notes.append(f"{self._key[1]}: the cache did not drop the token: {type(error).__name__}")
-
-    def _entry(self, notes: list[str]) -> AccessToken | None:
-        try:
-            entry: object = self._cache.get(self._key)
-        except Exception as error:  # noqa: BLE001 - as above
-            notes.append(f"{self._key[1]}: the cache could not be read: {type(error).__name__}")
+            self._warn("could not be read", error)
             return None
-        return entry if isinstance(entry, AccessToken) else None
+        if not isinstance(token, AccessToken) or token.secret_digest != digest:
+            return None
+        return token if self._clock.now() < token.deadline else None
+
+    def put(self, token: AccessToken, still_wanted: Callable[[], bool]) -> None:
+        """Keep the token, unless another has come meanwhile."""
+        try:
+            with _mutex:
+                if still_wanted():
+                    self._cache[self._key] = token
+        except Exception as error:  # noqa: BLE001 - as above
+            self._warn("did not take the token", error)
+
+    def evict(self, value: str) -> None:
+        """Forget the token with this value, and no other."""
+        try:
+            with _mutex:
+                token: object = self._cache.get(self._key)
+                if isinstance(token, AccessToken) and token.value == value:
+                    del self._cache[self._key]
+        except Exception as error:  # noqa: BLE001 - as above
+            self._warn("did not drop the token", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        log.warning("%s: the cache %s: %s", self._key[1], what, type(error).__name__)

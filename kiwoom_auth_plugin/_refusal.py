@@ -22,10 +22,16 @@ def worth_reading(content_type: str | None, content_length: str | None) -> bool:
         content_length: the header as sent, or None (a chunked answer).
     """
     if content_length is None:
-        return content_type is not None and "json" in content_type.lower()
-    if content_type is not None and "json" not in content_type.lower():
+        return content_type is not None and _is_json(content_type)
+    if content_type is not None and not _is_json(content_type):
         return False
     return content_length.isdecimal() and len(content_length) < 10 and int(content_length) <= READ_LIMIT  # noqa: PLR2004 - digits
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether it is one JSON text (RFC 8259), and not an endless sequence of them (ndjson, json-seq)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type in {"application/json", "text/json"} or media_type.endswith("+json")
 
 
 def refuses_token(status: int, body: bytes | None) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 
 import cachetools
 
-from ._cache import DEFAULT_CACHE, Slot, TokenCache, changing, mutex
+from ._cache import DEFAULT_CACHE, Slot, TokenCache, fork_safe_lock, log
 from ._clock import Clock
 from ._exchange import Issue
 from ._flight import GRACE, Flight
@@ -30,6 +30,7 @@ LONGEST_REST = 5.0
 LONGEST_REST_FOR_GOOD = 60.0
 """...and when it is one that stays until something is mended."""
 
+_mutex = fork_safe_lock()
 _sources: weakref.WeakValueDictionary[Hashable, "TokenSource"] = weakref.WeakValueDictionary()
 # Auth objects may live for one call only: what a source has learnt of failures must outlive them.
 _recent: cachetools.LRUCache[Hashable, "TokenSource"] = cachetools.LRUCache(1024)
@@ -49,7 +50,7 @@ def source_for(
     """
     where = DEFAULT_CACHE if cache is None else cache
     key = (appkey, host, secret_identity, id(where), id(clock))
-    with mutex:
+    with _mutex:
         source = _sources.get(key)
         if source is None:
             source = _sources[key] = TokenSource(host, Slot(where, (appkey, host), clock), clock)
@@ -139,7 +140,7 @@ class TokenSource:
         Where new tokens do not help, each call would issue one: from the second in a row on, refusals go to the
         callers for 1 s, doubling to 30 s.
         """
-        with mutex:
+        with _mutex:
             if accepted:
                 self._futile = 0
             elif self.token is not None and self.token.value == token:
@@ -151,7 +152,7 @@ class TokenSource:
 
     def drop_refused(self, refused: str) -> bool:
         """Make way for another token; False where the server is known to have none at the moment."""
-        with mutex:
+        with _mutex:
             if self.token is not None and self.token.value == refused:
                 if self._clock.now() < self._quiet_until:
                     return False
@@ -162,21 +163,19 @@ class TokenSource:
 
     def invalidate(self, token: str) -> None:
         """Forget the token if it is the present one, and ask the server again if it has just said no."""
-        with changing() as notes:
+        with _mutex:
             self._failure = None
             self._rest = 0.0
             if self.token is not None and self.token.value == token:
                 self.token = None
             self._refused = token
-            self._slot.evict(token, notes)
+        self._slot.evict(token)
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
         token = self.token
         if token is None:
-            expected = digest()
-            with changing() as notes:
-                token = self._look_up(expected, notes)
+            token = self._look_up(digest())
         return token if token is not None and self._clock.now() < token.deadline else None
 
     # Refresh
@@ -191,7 +190,7 @@ class TokenSource:
         margin = min(margin * self._jitter, (token.deadline - token.issued_at) / 2)
         if now < token.deadline - margin or now < self._refresh_from:
             return
-        with mutex:
+        with _mutex:
             if (
                 self.token is not token
                 or now < self._refresh_from
@@ -207,7 +206,7 @@ class TokenSource:
 
     def _board(self, issue: Issue) -> tuple[AccessToken | Flight, bool]:
         """The present token, or the flight to wait for and whether it is the caller's to run."""
-        with mutex:
+        with _mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
                 return self.token, False
@@ -258,54 +257,62 @@ class TokenSource:
         )
 
     def _find_cached(self, digest: bytes, flight: Flight) -> AccessToken | None:
-        with changing() as notes:
-            self._slot.evict(self._refused, notes)
-            token = self._look_up(digest, notes)
-            return None if flight.refresh and token == self.token else token
+        if self._refused is not None:
+            self._slot.evict(self._refused)
+        token = self._look_up(digest)
+        return None if flight.refresh and token == self.token else token
+
+    def _look_up(self, digest: bytes) -> AccessToken | None:
+        token = self._slot.look_up(digest)
+        return None if token is not None and token.value == self._refused else token
 
     def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
-        with changing() as notes:
+        warning = None
+        with _mutex:
             if self._flight is flight:
                 self._flight = None
             if isinstance(outcome, AccessToken):
                 if outcome.value == self._refused != flight.refused:
                     outcome = None  # refused while it was on its way: it may be older than the refusal
                 else:
-                    self._adopt(outcome, flight, notes)
+                    warning = self._adopt(outcome, flight)
             elif outcome is not None and not flight.landed:
-                self._note_failure(outcome, flight, notes)
+                warning = str(outcome)
+                self._rest_after(outcome, flight)
             if not flight.landed:
                 flight.outcome = outcome
                 flight.landed = True
+        # A log handler may call anything, and a cache may be slow: not under the mutex.
+        if warning:
+            log.warning("%s", warning)
+        if isinstance(outcome, AccessToken):
+            self._slot.put(outcome, lambda: self.token is outcome)
         flight.event.set()
 
-    # The mutex is held by those who call the following; what they note is logged when it is free.
-
-    def _adopt(self, token: AccessToken, flight: Flight, notes: list[str]) -> None:
+    def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
+        """Make a token the present one; the mutex is held. Returns what the log should warn of."""
         now = self._clock.now()
         previous = self.token
         if flight.landed and previous is not None and now < previous.deadline:
-            return  # it was given up, and there is a newer one by now
+            return None  # it was given up, and there is a newer one by now
         self.token = token
         self._failure = None
         self._rest = 0.0
-        if token.value == flight.refused:
-            self._quiet_until = now + FUTILE_PAUSE
-            notes.append(f"{self._host}: AU10001 handed back the token that had been refused")
-        else:
-            self._quiet_until = 0.0
         self._refused = None
+        self._refresh_from = now
+        self._jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, hides nothing
         if flight.refresh and previous is not None and previous.value == token.value:
             self._refresh_from = token.deadline  # the server has no other until then
-        else:
-            self._refresh_from = now
-            self._jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, hides nothing
-        self._slot.put(token, notes)
+        if token.value == flight.refused:
+            self._quiet_until = now + FUTILE_PAUSE
+            return f"{self._host}: AU10001 handed back the token that had been refused"
+        self._quiet_until = 0.0
+        return None
 
-    def _note_failure(self, failure: KiwoomAuthError, flight: Flight, notes: list[str]) -> None:
+    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> None:
+        """Let callers, or refreshes, rest for a while; the mutex is held."""
         now = self._clock.now()
-        notes.append(str(failure))
         if flight.refresh and self.token is not None and now < self.token.deadline:
             self._refresh_from = now + REFRESH_PAUSE
             return
@@ -314,10 +321,6 @@ class TokenSource:
         asked = failure.retry_after if isinstance(failure, IssueLimitExceeded) else None
         self._failure = failure
         self._rest_until = now + max(self._rest, min(asked or 0.0, LONGEST_REST_FOR_GOOD))
-
-    def _look_up(self, digest: bytes, notes: list[str]) -> AccessToken | None:
-        token = self._slot.look_up(digest, notes)
-        return None if token is not None and token.value == self._refused else token
 
 
 def _other(refused: str, token: AccessToken) -> AccessToken | None:
