@@ -94,15 +94,16 @@ def success(answer: Answer, context: Context) -> dict[str, Any]:
     return fields
 
 
-def invalid(answer: Answer, context: Context, why: str) -> InvalidTokenResponse:
-    """The error for an answer that cannot be what the call gives."""
+def invalid(answer: Answer, context: Context, why: str, *, retryable: bool = False) -> InvalidTokenResponse:
+    """The error for an answer that cannot be what the call gives; for the server's own errors it is retryable."""
     server_fault = answer.status >= 500  # noqa: PLR2004 - the server's errors
     advice = "Try again later." if server_fault else "If it lasts, look for a proxy in between or for maintenance."
     return InvalidTokenResponse(
         f"{context.host}: the answer to {context.call} (HTTP {answer.status}) is not usable: {why}. {advice}",
         status_code=answer.status,
         host=context.host,
-        retryable=server_fault,
+        retryable=server_fault or retryable,
+        retry_after=answer.retry_after,
     )
 
 
@@ -135,12 +136,13 @@ def _refusal(
         "return_msg": words,
         "status_code": answer.status,
         "host": context.host,
+        "retry_after": answer.retry_after,
     }
     message = f"{message}. {advice}".rstrip()
     if code == 8010:  # noqa: PLR2004 - said of a token by a call, of this address by AU10001
         return AddressRejected(message, **fields)
     if kind is Kind.RATE:
-        return IssueLimitExceeded(message, retry_after=answer.retry_after, **fields)
+        return IssueLimitExceeded(message, **fields)
     if kind in _CLASSES:
         return _CLASSES[kind](message, **fields)
     return KiwoomAuthError(message, retryable=answer.status >= 500 or kind is Kind.SERVER, **fields)  # noqa: PLR2004 - as above

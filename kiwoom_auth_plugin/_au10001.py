@@ -13,6 +13,9 @@ NAME = "AU10001"
 LONGEST_LIFE = 25 * 3600.0
 """Seconds: a token lives up to 24 hours."""
 
+_LAST_MOMENT = 2.0
+"""Seconds: a server that hands back the token it has may do so while that expires; a little later it has another."""
+
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _EXPIRY = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})")
 _DASHED_EXPIRY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
@@ -53,7 +56,8 @@ def read(answer: Answer, *, host: str, secretkey: str, sent_at: float, wall: flo
         raise invalid(answer, context, "its expires_dt is missing or not a date and time")
     life = expires - (wall if answer.date is None else answer.date)
     if not 0 < life <= LONGEST_LIFE:
-        raise invalid(answer, context, f"its token would expire in {life / 3600:.1f} hours; possible are 0 to 24")
+        why = f"its token would expire in {life / 3600:.1f} hours; possible are 0 to 24"
+        raise invalid(answer, context, why, retryable=-_LAST_MOMENT < life <= 0)
     return AccessToken(token, sent_at, sent_at + life, digest(secretkey))
 
 

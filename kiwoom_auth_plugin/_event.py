@@ -31,6 +31,11 @@ class Event:
             with contextlib.suppress(RuntimeError):
                 wake()
 
+    @property
+    def has_happened(self) -> bool:
+        """Whether it has."""
+        return self._happened.is_set()
+
     def wait(self, timeout: float) -> bool:
         """Block this thread until it happens, at most ``timeout`` seconds; tell whether it has."""
         return self._happened.wait(timeout)
@@ -107,15 +112,15 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
     """Run a call in a thread of its own and wait for it; a waiter that is cancelled leaves it running.
 
     Raises:
-        Exception: what the call raised.
+        BaseException: what the call raised.
     """
     finished = Event()
-    raised: list[Exception] = []
+    raised: list[BaseException] = []
 
     def run() -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             raised.append(error)
         finally:
             finished.set()

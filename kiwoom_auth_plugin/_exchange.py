@@ -9,7 +9,7 @@ from ._clock import Clock
 from ._issuer import Issuer, Library
 from ._keys import Secretkey, digest
 from ._token import AccessToken
-from .errors import IssueLimitExceeded, KiwoomAuthError
+from .errors import KiwoomAuthError
 
 _T = TypeVar("_T")
 
@@ -23,8 +23,12 @@ class Issue(Protocol):
 
     timeout: float
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken:
+    def __call__(self, lookup: Callable[[bytes], AccessToken | None], spent: float) -> AccessToken:
         """A token that ``lookup`` finds for the secretkey's digest, or else a newly issued one.
+
+        Args:
+            lookup: finds a token that somebody else has issued meanwhile.
+            spent: seconds of the time-out that are over.
 
         Raises:
             KiwoomAuthError: there is none to be had.
@@ -66,9 +70,9 @@ class Exchange:
         self._clock = clock
         self._library: Library = library
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken:
+    def __call__(self, lookup: Callable[[bytes], AccessToken | None], spent: float) -> AccessToken:
         """AU10001, unless ``lookup`` finds a token for the digest of the secretkey."""
-        secretkey = self._secretkey.reveal()
+        secretkey = self._secretkey.reveal(self._host)
         found = lookup(digest(secretkey))
         if found is not None:
             return found
@@ -79,7 +83,7 @@ class Exchange:
             answer = self._issuer.send(_au10001.PATH, body, remaining, self._library)
             return _au10001.read(answer, host=self._host, secretkey=secretkey, sent_at=sent_at, wall=wall)
 
-        return self._persist(attempt)
+        return self._persist(attempt, self.timeout - spent)
 
     def revoke(self, token: str) -> None:
         """AU10002 for the token.
@@ -87,18 +91,18 @@ class Exchange:
         Raises:
             KiwoomAuthError: the token may still live.
         """
-        secretkey = self._secretkey.reveal()
+        secretkey = self._secretkey.reveal(self._host)
 
         def attempt(remaining: float) -> None:
             body = _au10002.request_body(self._appkey, secretkey, token)
             answer = self._issuer.send(_au10002.PATH, body, remaining, self._library)
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
-        self._persist(attempt)
+        self._persist(attempt, self.timeout)
 
-    def _persist(self, attempt: Callable[[float], _T]) -> _T:
+    def _persist(self, attempt: Callable[[float], _T], timeout: float) -> _T:
         """Try up to three times what may succeed later, all within the time-out."""
-        deadline = self._clock.monotonic() + self.timeout
+        deadline = self._clock.monotonic() + timeout
         number = 0
         while True:
             number += 1
@@ -116,5 +120,4 @@ class Exchange:
 def _pause(number: int, failure: KiwoomAuthError) -> float:
     """Seconds before the next attempt: 0.5 doubling, up to twice that by chance, and what the server asked for."""
     backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + random.random())  # noqa: S311 - spreads callers, hides nothing
-    asked: float | None = failure.retry_after if isinstance(failure, IssueLimitExceeded) else None
-    return max(backoff, asked or 0.0)
+    return max(backoff, failure.retry_after or 0.0)

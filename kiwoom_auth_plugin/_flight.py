@@ -15,21 +15,23 @@ class Flight:
 
     Args:
         timeout: seconds that the exchange may take.
-        refused: the token that was refused before it started.
         refresh: whether it runs while the present token is still used.
     """
 
-    __slots__ = ("_pid", "event", "landed", "outcome", "patience", "refresh", "refused", "thread")
+    __slots__ = ("_pid", "ended", "event", "landed", "outcome", "patience", "refresh", "refused", "thread")
 
-    def __init__(self, timeout: float, refused: str | None, *, refresh: bool) -> None:
+    def __init__(self, timeout: float, *, refresh: bool) -> None:
         self.event = Event()
-        """Happens when it has landed."""
+        """Happens when it has landed: its outcome is known."""
+        self.ended = Event()
+        """Happens when all is done, the cache written too."""
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""
         self.patience = timeout + GRACE
         """Seconds that anybody waits for it."""
-        self.refused = refused
+        self.refused: str | None = None
+        """The token that was refused before it started."""
         self.refresh = refresh
         self.thread: int | None = None
         """The thread that runs it, while it does."""
@@ -49,3 +51,17 @@ class Flight:
         if isinstance(self.outcome, KiwoomAuthError):
             raise self.outcome.copy()
         return self.outcome
+
+
+class Turn:
+    """Whose turn it is to issue for one place in a cache, whichever secretkey it is for."""
+
+    __slots__ = ("__weakref__", "flight")
+
+    def __init__(self) -> None:
+        self.flight: Flight | None = None
+        """The latest one; it is over when that has ended, or has stayed in the parent process of a fork."""
+
+    def is_free(self) -> bool:
+        """Whether another flight may start."""
+        return self.flight is None or not self.flight.is_ours or self.flight.ended.has_happened

@@ -7,7 +7,8 @@ which is this machine, goes through a proxy.
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any, Literal, TypeAlias
 
 import httpx
@@ -15,6 +16,7 @@ import requests
 
 from . import _httpx
 from ._answer import SIZE_LIMIT, Answer
+from ._cutoff import Cutoff
 from ._version import __version__
 from .errors import InvalidTokenResponse, KiwoomAuthError, TokenEndpointUnreachable
 
@@ -35,15 +37,13 @@ class Issuer:
     Args:
         host: the origin, such as ``https://api.kiwoom.com``.
         client: the requests.Session, httpx.Client or httpx2.Client to send with; None: a fresh one each time.
-        monotonic: seconds that never run backwards.
     """
 
-    __slots__ = ("_client", "_host", "_monotonic")
+    __slots__ = ("_client", "_host")
 
-    def __init__(self, host: str, client: Any, monotonic: Callable[[], float]) -> None:
+    def __init__(self, host: str, client: Any) -> None:
         self._host = host
         self._client = client
-        self._monotonic = monotonic
 
     def send(self, path: str, body: bytes, timeout: float, library: Library) -> Answer:
         """POST the body to the path.
@@ -59,9 +59,14 @@ class Issuer:
             InvalidTokenResponse: the answer's encoding is not one that can be read within bounds.
         """
         post = self._post_by_requests if self._uses_requests(library) else self._post_by_httpx
-        deadline = self._monotonic() + timeout
+        cutoff = Cutoff(timeout)
         try:
-            return post(self._host + path, body, timeout, deadline)
+            with cutoff:
+                answer = post(self._host + path, body, timeout, cutoff)
+            if not cutoff.happened:
+                return answer
+            # What was cut off may look like an answer that ends early.
+            failure: KiwoomAuthError = self._unreachable(path, _TOO_LONG)
         except KiwoomAuthError as error:
             failure = error.copy()
         except _UNREADABLE:
@@ -69,9 +74,7 @@ class Issuer:
                 f"{self._host}: the answer to POST {path} cannot be decompressed", host=self._host
             )
         except _UNREACHABLE as exception:
-            failure = TokenEndpointUnreachable(
-                f"{self._host}: no answer to POST {path}: {_reason(exception)}", host=self._host
-            )
+            failure = self._unreachable(path, _TOO_LONG if cutoff.happened else _reason(exception))
         except Exception as exception:  # noqa: BLE001 - see below
             # A hook or a transport of client= may raise anything; who waits for a token still needs an answer.
             failure = KiwoomAuthError(
@@ -81,38 +84,46 @@ class Issuer:
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
 
+    def _unreachable(self, path: str, why: str) -> TokenEndpointUnreachable:
+        return TokenEndpointUnreachable(f"{self._host}: no answer to POST {path}: {why}", host=self._host)
+
     def _uses_requests(self, library: Library) -> bool:
         if self._client is None:
             return library == "requests"
         return isinstance(self._client, requests.Session)
 
-    def _post_by_requests(self, url: str, body: bytes, timeout: float, deadline: float) -> Answer:
+    def _post_by_requests(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
         request = requests.Request("POST", url, headers=_HEADERS, data=body).prepare()
         session = self._client or requests.Session()
         try:
             if self._client is None:
-                session.trust_env = not url.startswith("http:")
+                session.trust_env = url.startswith("https:")
+                session.mount(self._host, cutoff.adapter())
             settings = session.merge_environment_settings(url, {}, True, None, None)
             with session.send(request, timeout=timeout, allow_redirects=False, **settings) as response:
+                cutoff.watch_body(response.raw)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = self._read(response.iter_content(8192), deadline)
+                content = _read(response.iter_content(8192))
+                if not content and response.status_code == HTTPStatus.OK and not _FRAMING & headers.keys():
+                    raise ConnectionResetError  # http.client takes headers that break off for headers that end
                 return Answer(response.status_code, headers, content)
         finally:
             if self._client is None:
                 session.close()
 
-    def _post_by_httpx(self, url: str, body: bytes, timeout: float, deadline: float) -> Answer:
+    def _post_by_httpx(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
         home = _httpx.home_of(self._client) or httpx
-        extensions = {"timeout": home.Timeout(timeout).as_dict()}
+        extensions = {"timeout": home.Timeout(timeout).as_dict(), "trace": cutoff.trace}
         request = home.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
-        client = self._client or httpx.Client(trust_env=not url.startswith("http:"))
+        https = url.startswith("https:")  # without TLS, no CA bundle has to be loaded
+        client = self._client or httpx.Client(verify=https, trust_env=https)
         try:
             response = client.send(request, auth=None, follow_redirects=False, stream=True)
             try:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = self._read(response.iter_bytes(8192), deadline)
+                content = _read(response.iter_bytes(8192))
                 return Answer(response.status_code, headers, content)
             finally:
                 response.close()
@@ -127,18 +138,18 @@ class Issuer:
         if encoding not in _ENCODINGS:
             raise InvalidTokenResponse(f"{self._host}: the answer has an unexpected Content-Encoding", host=self._host)
 
-    def _read(self, chunks: Iterable[bytes], deadline: float) -> bytes:
-        """The body, cut off soon after ``SIZE_LIMIT``: longer ones are judged by their length."""
-        content = bytearray()
-        for chunk in chunks:
-            content += chunk
-            if len(content) > SIZE_LIMIT:
-                break
-            if self._monotonic() > deadline:
-                raise TimeoutError
-        return bytes(content)
+
+def _read(chunks: Iterable[bytes]) -> bytes:
+    """The body, cut off soon after ``SIZE_LIMIT``: longer ones are judged by their length."""
+    content = bytearray()
+    for chunk in chunks:
+        content += chunk
+        if len(content) > SIZE_LIMIT:
+            break
+    return bytes(content)
 
 
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,
     *(module.DecodingError for module in _httpx.FAMILY),
@@ -148,6 +159,7 @@ _UNREACHABLE: tuple[type[Exception], ...] = (
     *(module.TransportError for module in _httpx.FAMILY),
     OSError,
 )
+_TOO_LONG = "it took too long; check the network, or give a longer timeout="
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (
         ssl.SSLCertVerificationError,
@@ -161,9 +173,9 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
         "the proxy did not let it through; check HTTPS_PROXY and the proxy's login",
     ),
     *((module.ProxyError, "the proxy did not let it through; check HTTPS_PROXY") for module in _httpx.FAMILY),
-    (requests.Timeout, "it took too long; check the network, or give a longer timeout="),
-    *((module.TimeoutException, "it took too long; check the network") for module in _httpx.FAMILY),
-    (TimeoutError, "it took too long; check the network, or give a longer timeout="),
+    (requests.Timeout, _TOO_LONG),
+    *((module.TimeoutException, _TOO_LONG) for module in _httpx.FAMILY),
+    (TimeoutError, _TOO_LONG),
 ]
 
 

@@ -47,10 +47,10 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
         ValueError: it holds no key; the message names the file.
     """
     with Path(path).open("rb") as file:
-        content = file.read(_FILE_LIMIT)
+        content = file.read(_FILE_LIMIT + 1)
     encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "ascii")
     key = content.decode(encoding, "replace").strip()
-    error = flaw(key)
+    error = ValueError if len(content) > _FILE_LIMIT else flaw(key)
     if error:
         del content, key
         complain(error, f"the {name} in {path}")
@@ -85,8 +85,11 @@ class Secretkey:
             return self
         return self._source
 
-    def reveal(self) -> str:
+    def reveal(self, host: str) -> str:
         """The secretkey itself.
+
+        Args:
+            host: the origin it is needed for, to be named in errors.
 
         Raises:
             KiwoomAuthError: the callable failed or did not return a well-formed key.
@@ -96,11 +99,14 @@ class Secretkey:
         try:
             key = cast("object", self._source())
         except Exception as exception:
-            raise KiwoomAuthError(f"the secretkey callable raised {type(exception).__name__}") from exception
+            message = f"{host}: the secretkey callable raised {type(exception).__name__}"
+            raise KiwoomAuthError(message, host=host) from exception
         if isinstance(key, str) and flaw(key) is None:
             return key
         del key
-        raise KiwoomAuthError("the secretkey callable must return visible ASCII characters, at least one")
+        raise KiwoomAuthError(
+            f"{host}: the secretkey callable must return visible ASCII characters, at least one", host=host
+        )
 
     def __repr__(self) -> str:
         return "Secretkey(…)"

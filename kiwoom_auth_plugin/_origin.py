@@ -31,30 +31,40 @@ class Origin(NamedTuple):
 
         Raises:
             TypeError: it is not a string.
-            ValueError: it is something else; the message never shows the value, which may hold a password.
+            ValueError: it is something else; neither message nor traceback shows the value, which may hold a password.
         """
         if not isinstance(cast("object", host), str):
-            raise TypeError(f"host must be a string, not {type(host).__name__}")
-        match = _HOST_ARGUMENT.fullmatch(host)
-        if not match or (match["port"] and not match["scheme"]):
+            kind = type(host).__name__
+            del host
+            raise TypeError(f"host must be a string, not {kind}")
+        origin = cls._parse(host)
+        del host
+        if origin is None:
             raise ValueError(
                 "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
                 "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
             )
-        scheme = (match["scheme"] or "https").lower()
-        name = (match["ipv6"] or match["name"]).lower()
-        if match["ipv6"]:
-            try:
-                name = ipaddress.IPv6Address(name).compressed
-            except ValueError:
-                raise ValueError("host holds an IPv6 address that is none") from None
-        port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
-        if not 0 < port < 1 << 16:
+        if not 0 < origin.port < 1 << 16:
+            del origin
             raise ValueError("host has a port outside 1 to 65535")
-        origin = cls(scheme, name, port)
-        if scheme == "http" and not origin.is_loopback:
+        if origin.scheme == "http" and not origin.is_loopback:
+            del origin
             raise ValueError("host must be https: plain http would show keys and tokens to everybody on the way")
         return origin
+
+    @classmethod
+    def _parse(cls, host: str) -> Self | None:
+        match = _HOST_ARGUMENT.fullmatch(host)
+        if not match or (match["port"] and not match["scheme"]):
+            return None
+        scheme = (match["scheme"] or "https").lower()
+        port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
+        if match["name"]:
+            return cls(scheme, match["name"].lower(), port)
+        try:
+            return cls(scheme, ipaddress.IPv6Address(match["ipv6"]).compressed, port)
+        except ValueError:
+            return None
 
     @classmethod
     def of(cls, scheme: str, host: str | None, port: int | None) -> Self | None:
@@ -62,7 +72,10 @@ class Origin(NamedTuple):
         scheme = scheme.lower()
         if scheme not in _DEFAULT_PORTS or not host:
             return None
-        return cls(scheme, host.strip("[]").lower(), port or _DEFAULT_PORTS[scheme])
+        host = host.strip("[]").lower()
+        if ":" in host:
+            host = _compressed(host)
+        return cls(scheme, host, port or _DEFAULT_PORTS[scheme])
 
     @classmethod
     def of_url(cls, url: str) -> Self | None:
@@ -92,3 +105,11 @@ class Origin(NamedTuple):
     def is_kiwoom(self) -> bool:
         """Whether it has the name of one of Kiwoom's two API hosts, whatever its scheme and port."""
         return self.host.removesuffix(".") in _KIWOOM_NAMES
+
+
+def _compressed(address: str) -> str:
+    """An IPv6 address in its one spelling (RFC 5952), or as it is where it is none."""
+    try:
+        return ipaddress.IPv6Address(address).compressed
+    except ValueError:
+        return address

@@ -4,16 +4,19 @@ Only as much is read as a refusal can have; then the answer's stream is put toge
 ``iter_bytes`` and the like give what they would have given.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _httpx
-from ._refusal import READ_LIMIT, worth_reading
+from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
+
+_PAGE_LIMIT = 1024 * 1024
 
 
 def look(response: Any) -> bytes | None:
     """The body of an answer that is worth reading, decompressed; None where it is not, or is too long."""
-    if not _worth_reading(response):
+    limit = _limit(response)
+    if not limit:
         return None
     if response.is_stream_consumed or response.is_closed:
         return _content(response)
@@ -24,7 +27,7 @@ def look(response: Any) -> bytes | None:
         for chunk in iterator:
             chunks.append(chunk)
             size += len(chunk)
-            if size > READ_LIMIT:
+            if size > limit:
                 response.stream = _RestoredStream(chunks, iterator, stream)
                 return None
     except _REQUEST_ERRORS as error:
@@ -36,7 +39,8 @@ def look(response: Any) -> bytes | None:
 
 async def alook(response: Any) -> bytes | None:
     """Like ``look``, for an answer to an AsyncClient."""
-    if not _worth_reading(response):
+    limit = _limit(response)
+    if not limit:
         return None
     if response.is_stream_consumed or response.is_closed:
         return _content(response)
@@ -47,7 +51,7 @@ async def alook(response: Any) -> bytes | None:
         async for chunk in iterator:
             chunks.append(chunk)
             size += len(chunk)
-            if size > READ_LIMIT:
+            if size > limit:
                 response.stream = _AsyncRestoredStream(chunks, iterator, stream)
                 return None
     except _REQUEST_ERRORS as error:
@@ -60,9 +64,12 @@ async def alook(response: Any) -> bytes | None:
 _REQUEST_ERRORS: tuple[Any, ...] = tuple(module.RequestError for module in _httpx.FAMILY)
 
 
-def _worth_reading(response: Any) -> bool:
+def _limit(response: Any) -> int:
+    """How many bytes of the answer may be read ahead; 0 where it is not worth reading."""
+    if response.status_code == UNAUTHORIZED:
+        return _PAGE_LIMIT  # read whole, it leaves the connection to AU10001 and to the repetition
     headers = response.headers
-    return worth_reading(headers.get("content-type"), headers.get("content-length"))
+    return READ_LIMIT if worth_reading(headers.get("content-type"), headers.get("content-length")) else 0
 
 
 def _content(response: Any) -> bytes | None:
@@ -76,6 +83,9 @@ def _content(response: Any) -> bytes | None:
 def _put_back(response: Any, body: bytes) -> bytes | None:
     """Make the body, read whole, the answer's stream again; return it decompressed."""
     home: Any = _httpx.home_of(response)
+    elapsed = getattr(response.stream, "elapsed", None)
+    if elapsed is not None:
+        response.elapsed = elapsed  # httpx2 reads it from the stream
     response.stream = home.ByteStream(body)
     if "content-encoding" not in response.headers:
         return body
@@ -85,14 +95,21 @@ def _put_back(response: Any, body: bytes) -> bytes | None:
         return None  # whoever reads the answer will be told
 
 
-class _RestoredStream(_httpx.SyncByteStream):
+class _Restored:
     """What was read, and then the rest."""
 
-    def __init__(self, chunks: list[bytes], rest: Generator[bytes], stream: Any) -> None:
+    def __init__(self, chunks: list[bytes], rest: Any, stream: Any) -> None:
         self._chunks = chunks
         self._rest = rest
         self._stream = stream
 
+    @property
+    def elapsed(self) -> Any:
+        """Where httpx2 looks for the time that the answer took."""
+        return getattr(self._stream, "elapsed", None)
+
+
+class _RestoredStream(_Restored, _httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from self._chunks
         yield from self._rest
@@ -102,14 +119,7 @@ class _RestoredStream(_httpx.SyncByteStream):
         self._stream.close()
 
 
-class _AsyncRestoredStream(_httpx.AsyncByteStream):
-    """What was read, and then the rest."""
-
-    def __init__(self, chunks: list[bytes], rest: AsyncGenerator[bytes], stream: Any) -> None:
-        self._chunks = chunks
-        self._rest = rest
-        self._stream = stream
-
+class _AsyncRestoredStream(_Restored, _httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             yield chunk

@@ -76,10 +76,13 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         self._secretkey = Secretkey(secretkey)
         del secretkey
         self._appkey = appkey
-        self._origin = Origin.from_host_argument(host)
+        try:
+            self._origin = Origin.from_host_argument(host)
+        finally:
+            del host
         self._host = self._origin.url
         self._prefix = f"{self._host}/"
-        if cache is not None and not hasattr(cache, "__setitem__"):
+        if cache is not None and (isinstance(cache, type) or not all(hasattr(cache, name) for name in _MAPPING)):
             raise TypeError("cache must be a mutable mapping, such as a cachetools cache")
         self._cache = cache
         if store is not None:
@@ -88,8 +91,8 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             raise TypeError("client must be a requests.Session, an httpx.Client or an httpx2.Client")
         self._client = client
         self._timeout = _seconds("timeout", timeout)
-        if not self._timeout:
-            raise ValueError("timeout must be more than 0 seconds")
+        if not 0 < self._timeout <= _LONGEST_TIMEOUT:
+            raise ValueError("timeout must be more than 0 seconds and at most a day")
         self._refresh_margin = _seconds("refresh_margin", refresh_margin)
         self._source = source_for(appkey, self._host, self._secretkey.identity, cache=cache, clock=self._clock)
         self._by_requests = self._exchange("requests")
@@ -118,11 +121,11 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         host = os.environ.get("KIWOOM_HOST")
         if host and "host" not in options:
             try:
-                Origin.from_host_argument(host)
+                options["host"] = Origin.from_host_argument(host).url
             except ValueError as malformed:
                 keys.clear()
+                del host
                 raise ValueError(f"the environment variable KIWOOM_HOST: {malformed}") from None
-            options["host"] = host
         return cls(keys.pop("KIWOOM_APPKEY"), keys.pop("KIWOOM_SECRETKEY"), **options)
 
     @classmethod
@@ -152,7 +155,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         url = r.url or ""
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
             r.headers["Authorization"] = self._token(self._by_requests).header
-            r.register_hook("response", RefusalHook(self._origin, self._source, self._by_requests, r.body))
+            RefusalHook(self._origin, self._source, self._by_requests, r.body).register(r)
         return r
 
     # httpx and httpx2
@@ -182,8 +185,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         replacement = self._source.replace(refused, self._by_httpx)
         if replacement is None:
             return
-        request.headers["Authorization"] = replacement.header
-        response = yield request
+        response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, look(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)
 
@@ -203,8 +205,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         replacement = await self._source.areplace(refused, self._by_httpx)
         if replacement is None:
             return
-        request.headers["Authorization"] = replacement.header
-        response = yield request
+        response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, await alook(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)
 
@@ -266,6 +267,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
     def _revoke_by(self, exchange: Exchange) -> None:
         token = self._source.cached(self._digest)
         if token is None:
+            self._source.end_rest()
             return
         failure = None
         try:
@@ -313,10 +315,10 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         return False
 
     def _digest(self) -> bytes:
-        return digest(self._secretkey.reveal())
+        return digest(self._secretkey.reveal(self._host))
 
     def _exchange(self, library: Library) -> Exchange:
-        issuer = Issuer(self._host, self._client, self._clock.monotonic)
+        issuer = Issuer(self._host, self._client)
         return Exchange(
             self._appkey,
             self._secretkey,
@@ -349,6 +351,8 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         }
 
 
+_MAPPING = ("get", "__setitem__", "__delitem__")
+_LONGEST_TIMEOUT = 86_400.0
 _CLIENTS: tuple[type, ...] = (requests.Session, *(module.Client for module in _httpx.FAMILY))
 _BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
 
@@ -360,14 +364,29 @@ def _rebuild(kind: type[KiwoomBearerAuth], appkey: str, secretkey: Any, options:
 def _seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds")
-    if not math.isfinite(value) or value < 0:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
         raise ValueError(f"{name} must be a finite number of seconds, not negative")
-    return float(value)
+    return seconds
 
 
 def _origin_of(request: Any) -> Origin | None:
     url = request.url
     return Origin.of(url.scheme, url.host, url.port)
+
+
+def _signed_anew(request: Any, token: AccessToken) -> Any:
+    """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
+    home: Any = _httpx.home_of(request)
+    repeated = home.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
+    )
+    repeated.headers["Authorization"] = token.header
+    repeated.read()
+    return repeated
 
 
 def _last_request(response: Any, request: Any) -> Any:

@@ -10,7 +10,8 @@ READ_LIMIT = 16 * 1024
 
 TOKEN_REFUSED = frozenset({8005, 8010, 8031, 8103})
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
-_UNAUTHORIZED = 401
+UNAUTHORIZED = 401
+"""An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
 _TRACES = tuple(str(code).encode() for code in sorted(TOKEN_REFUSED))
 
 
@@ -43,7 +44,7 @@ def refuses_token(status: int, body: bytes | None) -> bool:
         status: the HTTP status.
         body: the whole body, decompressed; None where it is not known.
     """
-    if status == _UNAUTHORIZED:
+    if status == UNAUTHORIZED:
         code = code_in(body)
         return code is None or code in TOKEN_REFUSED
     # A body without the digits is not worth parsing: nearly all are such.
@@ -53,7 +54,7 @@ def refuses_token(status: int, body: bytes | None) -> bool:
 def refuses_header(status: int, body: bytes | None) -> bool:
     """Whether the answer says that the Authorization header was missing or not a bearer's (1513 to 1516, or 401)."""
     code = code_in(body)
-    return code in HEADER_REFUSED or (code is None and status == _UNAUTHORIZED)
+    return code in HEADER_REFUSED or (code is None and status == UNAUTHORIZED)
 
 
 def code_in(body: bytes | None) -> int | None:

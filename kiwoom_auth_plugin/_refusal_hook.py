@@ -2,15 +2,18 @@
 
 import time
 from datetime import timedelta
+from io import BytesIO
 from typing import Any, Self
 from urllib.parse import urljoin
 
 import requests
+import urllib3
 
 from ._exchange import Exchange
 from ._origin import Origin
-from ._refusal import refuses_header, refuses_token, worth_reading
+from ._refusal import UNAUTHORIZED, refuses_header, refuses_token, worth_reading
 from ._source import TokenSource
+from ._token import AccessToken
 
 
 class RefusalHook:
@@ -34,46 +37,66 @@ class RefusalHook:
         self._exchange = exchange
         self._start = _position(body)
 
+    def register(self, request: requests.PreparedRequest) -> None:
+        """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
+        hooks: list[Any] = request.hooks["response"]
+        if hooks:
+            hooks[:] = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
+        request.register_hook("response", self)
+
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
 
         Raises:
             KiwoomAuthError: the token was refused and there is no other to be had.
         """
-        request = response.request
-        if Origin.of_url(request.url or "") != self._origin:
-            return response  # redirected elsewhere
-        if response.is_redirect and Origin.of_url(_redirect_target(response)) != self._origin:
-            # requests lets the header go along from http to https of one host.
-            request.headers.pop("Authorization", None)
+        if Origin.of_url(response.request.url or "") != self._origin or self._leads_elsewhere(response):
             return response
-        streamed = bool(send.get("stream"))
+        token = self._replacement(response, streamed=bool(send.get("stream")))
+        return response if token is None else self._repeat(response, token, send)
+
+    def _replacement(self, response: requests.Response, *, streamed: bool) -> AccessToken | None:
+        """The token to repeat the request with; None where it is not to be repeated."""
+        request = response.request
         content = _readable(response, streamed=streamed)
-        scheme, _, token = str(request.headers.get("Authorization", "")).partition(" ")
+        scheme, _, refused = str(request.headers.get("Authorization", "")).partition(" ")
         # After a redirect the header may be one that requests took from a netrc file.
         ours = scheme == "Bearer"
         if not (refuses_token if ours else refuses_header)(response.status_code, content):
-            return response
+            return None
         if not _rewound(request.body, self._start):
             if ours:
-                self._source.drop_refused(token)
-            return response
+                self._source.drop_refused(refused)
+            return None
         if content is not None:
             response.close()  # the connection is free for AU10001 and for the repetition
-        other = self._source.replace(token, self._exchange) if ours else self._source.get(self._exchange)
-        if other is None:
-            return response
+        return self._source.replace(refused, self._exchange) if ours else self._source.get(self._exchange)
+
+    def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
+        request = response.request
         response.close()
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
-        request.headers["Authorization"] = other.header
+        request.headers["Authorization"] = token.header
         started = time.perf_counter()
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
         repeated.history.append(response)
-        refused_again = refuses_token(repeated.status_code, _readable(repeated, streamed=streamed))
-        self._source.judge_replacement(other.value, accepted=not refused_again)
+        if not self._leads_elsewhere(repeated):
+            content = _readable(repeated, streamed=bool(send.get("stream")))
+            accepted = not refuses_token(repeated.status_code, content)
+            self._source.judge_replacement(token.value, accepted=accepted)
         return repeated
+
+    def _leads_elsewhere(self, response: requests.Response) -> bool:
+        """Whether it is a redirect to another origin. The token does not go along.
+
+        requests would take it along from http to https of the same host.
+        """
+        if not response.is_redirect or Origin.of_url(_redirect_target(response)) == self._origin:
+            return False
+        response.request.headers.pop("Authorization", None)
+        return True
 
     def __copy__(self) -> Self:
         return self
@@ -99,12 +122,35 @@ def _redirect_target(response: requests.Response) -> str:
 
 def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
     """The body of an answer as far as it may be read now; None where it is left to the caller."""
-    if not streamed:
+    if not streamed or response.status_code == UNAUTHORIZED:
         return response.content
     length = response.headers.get("content-length")
     if length is None or not worth_reading(response.headers.get("content-type"), length):
         return None
-    return response.content
+    raw = response.raw
+    if not isinstance(raw, urllib3.HTTPResponse):
+        return None  # a stand-in from a test: it could not be put together again
+    body = raw.read(decode_content=False)
+    response.raw = _raw_again(raw, body)
+    try:
+        return _raw_again(raw, body).read(decode_content=True)
+    except urllib3.exceptions.DecodeError:
+        return None  # whoever reads the answer will be told
+
+
+def _raw_again(raw: urllib3.HTTPResponse, body: bytes) -> urllib3.HTTPResponse:
+    """What ``response.raw`` was before its body was read."""
+    return urllib3.HTTPResponse(
+        body=BytesIO(body),
+        headers=raw.headers,
+        status=raw.status,
+        version=raw.version,
+        reason=raw.reason,
+        preload_content=False,
+        decode_content=raw.decode_content,
+        original_response=getattr(raw, "_original_response", None),  # where requests finds the cookies
+        request_method="POST",
+    )
 
 
 def _position(body: Any) -> int | None:

@@ -14,23 +14,28 @@ from collections.abc import Callable, Hashable
 
 import cachetools
 
-from ._cache import DEFAULT_CACHE, Slot, TokenCache, fork_safe_lock, log
+from ._cache import DEFAULT_CACHE, Slot, TokenCache, log
 from ._clock import Clock
 from ._exchange import Issue
-from ._flight import GRACE, Flight
+from ._flight import GRACE, Flight, Turn
+from ._locks import Renewed, lock_for_the_process
 from ._token import AccessToken
-from .errors import IssueLimitExceeded, KiwoomAuthError, TokenEndpointUnreachable
+from .errors import KiwoomAuthError, TokenEndpointUnreachable
 
 FUTILE_PAUSE = 30.0
 """Seconds without an issue after the server handed back the token that it had refused."""
 REFRESH_PAUSE = 30.0
 """Seconds between refreshes after one that failed."""
+SAME_TOKEN_PAUSE = 7 * 86_400.0
+"""Seconds without a refresh after one that brought the present token: this server has no other until it expires."""
 LONGEST_REST = 5.0
 """Seconds that a failure answers callers at most, when it may pass..."""
 LONGEST_REST_FOR_GOOD = 60.0
 """...and when it is one that stays until something is mended."""
 
-_mutex = fork_safe_lock()
+_mutex = lock_for_the_process()
+_mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionary()
+_turns: weakref.WeakValueDictionary[Hashable, Turn] = weakref.WeakValueDictionary()
 _sources: weakref.WeakValueDictionary[Hashable, "TokenSource"] = weakref.WeakValueDictionary()
 # Auth objects may live for one call only: what a source has learnt of failures must outlive them.
 _recent: cachetools.LRUCache[Hashable, "TokenSource"] = cachetools.LRUCache(1024)
@@ -53,7 +58,9 @@ def source_for(
     with _mutex:
         source = _sources.get(key)
         if source is None:
-            source = _sources[key] = TokenSource(host, Slot(where, (appkey, host), clock), clock)
+            slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
+            turn = _turns.setdefault((id(where), appkey, host), Turn())
+            source = _sources[key] = TokenSource(host, slot, turn, clock)
         _recent[key] = source
     return source
 
@@ -64,19 +71,21 @@ class TokenSource:
     Args:
         host: the origin.
         slot: the token's place in the cache.
+        turn: whose turn it is to issue for that place.
         clock: the time.
     """
 
     __slots__ = (
-        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_host", "_jitter",
-        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "token",
+        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_futile_token", "_host", "_jitter",
+        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "_turn", "token",
     )  # fmt: skip
 
-    def __init__(self, host: str, slot: Slot, clock: Clock) -> None:
+    def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock) -> None:
         self.token: AccessToken | None = None
         """The present token, possibly past its deadline; read without a lock."""
         self._host = host
         self._slot = slot
+        self._turn = turn
         self._clock = clock
         self._flight: Flight | None = None
         self._failure: KiwoomAuthError | None = None
@@ -85,6 +94,7 @@ class TokenSource:
         self._refused: str | None = None
         self._quiet_until = 0.0
         self._futile = 0
+        self._futile_token: str | None = None
         self._refresh_from = 0.0
         self._jitter = 1.0
 
@@ -97,12 +107,17 @@ class TokenSource:
             KiwoomAuthError: there is none to be had.
         """
         while True:
-            found, leads = self._board(issue)
+            mine = Flight(issue.timeout, refresh=False)
+            try:
+                found = self._board(mine)
+                if found is mine:
+                    self._fly(mine, issue)
+            except BaseException:
+                self._abandon(mine)
+                raise
             if isinstance(found, AccessToken):
                 return found
-            if leads:
-                self._fly(found, issue)
-            elif not found.event.wait(found.patience):
+            if not found.event.wait(found.patience):
                 self._give_up(found)
             token = found.result()
             if token is not None:
@@ -111,12 +126,17 @@ class TokenSource:
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
         while True:
-            found, leads = self._board(issue)
+            mine = Flight(issue.timeout, refresh=False)
+            try:
+                found = self._board(mine)
+                if found is mine:
+                    self._send_off(mine, issue)
+            except BaseException:
+                self._abandon(mine)
+                raise
             if isinstance(found, AccessToken):
                 return found
-            if leads:
-                self._send_off(found, issue)
-            if not await found.event.wait_async(found.patience):
+            if not await (found.ended if found is mine else found.event).wait_async(found.patience):
                 self._give_up(found)
             token = found.result()
             if token is not None:
@@ -143,9 +163,10 @@ class TokenSource:
         with _mutex:
             if accepted:
                 self._futile = 0
-            elif self.token is not None and self.token.value == token:
+            elif self.token is not None and self.token.value == token != self._futile_token:
+                self._futile_token = token
                 self._futile += 1
-                pause = min(2.0 ** (self._futile - 2), FUTILE_PAUSE) if self._futile > 1 else 0.0
+                pause = min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE) if self._futile > 1 else 0.0
                 self._quiet_until = self._clock.now() + pause
 
     # Forgetting one
@@ -161,14 +182,19 @@ class TokenSource:
                 self._refused = refused
             return True
 
-    def invalidate(self, token: str) -> None:
-        """Forget the token if it is the present one, and ask the server again if it has just said no."""
+    def end_rest(self) -> None:
+        """Ask the server again even if it has just said no."""
         with _mutex:
             self._failure = None
             self._rest = 0.0
+
+    def invalidate(self, token: str) -> None:
+        """Forget the token if it is the present one, and end the rest after a failure."""
+        self.end_rest()
+        with _mutex:
             if self.token is not None and self.token.value == token:
                 self.token = None
-            self._refused = token
+                self._refused = token
         self._slot.evict(token)
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
@@ -199,30 +225,35 @@ class TokenSource:
                 return
             # Landing sets it anew; should the thread be lost, the next try comes after a pause all the same.
             self._refresh_from = now + REFRESH_PAUSE
-            flight = self._flight = Flight(issue.timeout, self._refused, refresh=True)
+            flight = self._flight = Flight(issue.timeout, refresh=True)
+            flight.refused = self._refused
         self._send_off(flight, issue)
 
     # Flights
 
-    def _board(self, issue: Issue) -> tuple[AccessToken | Flight, bool]:
-        """The present token, or the flight to wait for and whether it is the caller's to run."""
+    def _board(self, mine: Flight) -> AccessToken | Flight:
+        """The present token, or the flight to wait for: the caller's own, now to be run, if none is under way."""
         with _mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
-                return self.token, False
+                return self.token
             flight = self._flight
             if flight is None or not flight.is_ours:
                 if self._failure is not None and now < self._rest_until:
                     raise self._failure.copy()
-                flight = self._flight = Flight(issue.timeout, self._refused, refresh=False)
-                return flight, True
+                mine.refused = self._refused
+                self._flight = mine
+                return mine
+        self._refuse_reentry(flight)
+        return flight
+
+    def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():
             raise KiwoomAuthError(
                 f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
                 "the hooks and transports of client=, and a secretkey callable, must not use the same auth object",
                 host=self._host,
             )
-        return flight, False
 
     def _send_off(self, flight: Flight, issue: Issue) -> None:
         """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
@@ -233,28 +264,43 @@ class TokenSource:
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: type[BaseException] = Exception) -> None:
         """Run the flight in this thread. What interrupts a caller's own thread goes on to that caller."""
-        outcome: AccessToken | KiwoomAuthError | None = None
-        flight.thread = threading.get_ident()
         try:
-            outcome = issue(lambda digest: self._find_cached(digest, flight))
+            flight.thread = threading.get_ident()
+            spent = self._await_turn(flight, issue.timeout)
+            outcome: AccessToken | KiwoomAuthError = issue(lambda digest: self._find_cached(digest, flight), spent)
         except KiwoomAuthError as error:
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
             outcome = KiwoomAuthError(why, host=self._host)
-        finally:
-            flight.thread = None
-            self._land(flight, outcome)
+        flight.thread = None
+        self._land(flight, outcome)
+
+    def _await_turn(self, flight: Flight, timeout: float) -> float:
+        """Wait until nobody issues for the same appkey with another secretkey or callable; seconds that it took."""
+        started = self._clock.monotonic()
+        while True:
+            spent = self._clock.monotonic() - started
+            with _mutex:
+                other = self._turn.flight
+                if other is None or self._turn.is_free():
+                    self._turn.flight = flight
+                    return spent
+            self._refuse_reentry(other)
+            if not other.ended.wait(timeout - spent):
+                raise self._overdue(timeout)
+
+    def _abandon(self, flight: Flight) -> None:
+        """Whoever ran the flight was interrupted: one of those who wait takes over."""
+        self._land(flight, None)
 
     def _give_up(self, flight: Flight) -> None:
         """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution)."""
-        self._land(
-            flight,
-            TokenEndpointUnreachable(
-                f"{self._host}: no answer to AU10001 within {flight.patience - GRACE:g} seconds; check the network",
-                host=self._host,
-            ),
-        )
+        self._land(flight, self._overdue(flight.patience - GRACE))
+
+    def _overdue(self, seconds: float) -> TokenEndpointUnreachable:
+        why = f"{self._host}: no answer to AU10001 within {seconds:g} seconds; check the network"
+        return TokenEndpointUnreachable(why, host=self._host)
 
     def _find_cached(self, digest: bytes, flight: Flight) -> AccessToken | None:
         if self._refused is not None:
@@ -278,17 +324,17 @@ class TokenSource:
                 else:
                     warning = self._adopt(outcome, flight)
             elif outcome is not None and not flight.landed:
-                warning = str(outcome)
-                self._rest_after(outcome, flight)
+                warning = self._rest_after(outcome, flight)
             if not flight.landed:
                 flight.outcome = outcome
                 flight.landed = True
         # A log handler may call anything, and a cache may be slow: not under the mutex.
+        flight.event.set()
         if warning:
             log.warning("%s", warning)
         if isinstance(outcome, AccessToken):
             self._slot.put(outcome, lambda: self.token is outcome)
-        flight.event.set()
+        flight.ended.set()
 
     def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
         """Make a token the present one; the mutex is held. Returns what the log should warn of."""
@@ -300,27 +346,27 @@ class TokenSource:
         self._failure = None
         self._rest = 0.0
         self._refused = None
-        self._refresh_from = now
         self._jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, hides nothing
-        if flight.refresh and previous is not None and previous.value == token.value:
-            self._refresh_from = token.deadline  # the server has no other until then
+        if flight.refresh:
+            same = previous is not None and previous.value == token.value
+            self._refresh_from = now + SAME_TOKEN_PAUSE if same else now
         if token.value == flight.refused:
             self._quiet_until = now + FUTILE_PAUSE
             return f"{self._host}: AU10001 handed back the token that had been refused"
         self._quiet_until = 0.0
         return None
 
-    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> None:
-        """Let callers, or refreshes, rest for a while; the mutex is held."""
+    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
+        """Let callers, or refreshes, rest for a while; the mutex is held. Returns what the log should warn of."""
         now = self._clock.now()
         if flight.refresh and self.token is not None and now < self.token.deadline:
             self._refresh_from = now + REFRESH_PAUSE
-            return
+            return f"refresh failed, the present token is used on: {failure}"
         longest = LONGEST_REST if failure.retryable else LONGEST_REST_FOR_GOOD
         self._rest = min(max(1.0, self._rest * 2), longest)
-        asked = failure.retry_after if isinstance(failure, IssueLimitExceeded) else None
         self._failure = failure
-        self._rest_until = now + max(self._rest, min(asked or 0.0, LONGEST_REST_FOR_GOOD))
+        self._rest_until = now + max(self._rest, min(failure.retry_after or 0.0, LONGEST_REST_FOR_GOOD))
+        return None  # it is raised to whoever asked
 
 
 def _other(refused: str, token: AccessToken) -> AccessToken | None:

@@ -43,6 +43,7 @@ class KiwoomAuthError(requests.RequestException, _httpx.HTTPError):  # type: ign
         status_code: the HTTP status of the answer; None where there was none.
         host: the origin that was to be authenticated for, such as ``https://api.kiwoom.com``.
         retryable: whether the same call may succeed later without a change; None: as is usual for the class.
+        retry_after: seconds that the server asked to wait (``Retry-After``); None where it did not.
     """
 
     retryable: bool = False
@@ -58,6 +59,7 @@ class KiwoomAuthError(requests.RequestException, _httpx.HTTPError):  # type: ign
         status_code: int | None = None,
         host: str | None = None,
         retryable: bool | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -65,6 +67,7 @@ class KiwoomAuthError(requests.RequestException, _httpx.HTTPError):  # type: ign
         self.return_msg = return_msg
         self.status_code = status_code
         self.host = host
+        self.retry_after = retry_after
         if retryable is not None:
             self.retryable = retryable
 
@@ -114,18 +117,9 @@ class AddressRejected(KiwoomAuthError):
 
 
 class IssueLimitExceeded(KiwoomAuthError):
-    """AU10001 was called too often: HTTP 429, or 1700, 1701, 1702.
-
-    Args:
-        message: as for KiwoomAuthError, like the other arguments.
-        retry_after: seconds that the server asked to wait; None where it did not say.
-    """
+    """AU10001 was called too often: HTTP 429, or 1700, 1701, 1702."""
 
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None, **fields: Any) -> None:
-        super().__init__(message, **fields)
-        self.retry_after: float | None = retry_after
 
 
 class TokenEndpointUnreachable(KiwoomAuthError, requests.ConnectionError, _httpx.TransportError):  # type: ignore[misc]  # as above

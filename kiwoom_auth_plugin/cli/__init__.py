@@ -1,0 +1,69 @@
+"""The command line: ``kiwoom-auth COMMAND``, a module for each command.
+
+Exit status: 0 done, 1 the server or the network said no, 2 wrong use, 130 interrupted. Errors go to standard
+error, in one line.
+"""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from kiwoom_auth_plugin import __version__
+
+from . import _demo
+
+__all__ = ["main"]
+
+PROGRAM = "kiwoom-auth"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations and says in one line what is wrong; so do the parsers of its commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console in cp949 or ASCII lacks characters
+    try:
+        arguments = _parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except SystemExit as leaving:  # argparse, after its help or its error
+        return int(leaving.code or 0)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # head and less leave early; what is flushed on the way out must still go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # every KiwoomAuthError is one, too
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description="Authentication for the Kiwoom Securities REST API (키움증권).")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    demo = commands.add_parser("demo", help=_demo.SUMMARY, description=_demo.__doc__)
+    demo.set_defaults(run=_demo.run)
+    return parser

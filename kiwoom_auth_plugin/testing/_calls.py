@@ -1,0 +1,54 @@
+"""The journal's entries."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that reached the server, and what became of it.
+
+    Its ``repr`` shows neither header values nor body, so no secretkey or token gets into test reports.
+
+    Attributes:
+        number: counts the requests in order of arrival, from 1.
+        api: ``"au10001"``, ``"au10002"``, or the request's ``api-id`` header (``""`` without one).
+        method: such as ``"POST"``; empty where the request was not HTTP.
+        path: without the query string; empty where the request was not HTTP.
+        query: what follows the ``?``.
+        headers: names in lower case; repeated ones joined by a comma.
+        body: the bytes that arrived.
+        status: the answer's HTTP status, whether or not the answer got across.
+        return_code: the answer's ``return_code``, or None.
+        code: the answer's embedded code such as 8005, or None.
+        token: the bearer token that the request carried, or None.
+        connection: identifies the TCP connection.
+        violations: where the request breaks Kiwoom's specification. A wrong key pair or a dead token is
+            refused, but is no violation.
+    """
+
+    number: int
+    api: str
+    method: str
+    path: str
+    query: str = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    status: int
+    return_code: int | None
+    code: int | None
+    token: str | None = field(repr=False)
+    connection: int
+    violations: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """The request's JSON body.
+
+        Raises:
+            ValueError: it is not a JSON object.
+        """
+        value = json.loads(self.body)
+        if not isinstance(value, dict):
+            raise ValueError(f"the body of call {self.number} is not a JSON object")  # noqa: TRY004 - as json's own
+        return cast("dict[str, Any]", value)

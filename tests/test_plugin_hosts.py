@@ -1,0 +1,116 @@
+"""The right place only: which calls get the token, which are refused, which are left alone."""
+
+import pytest
+import requests
+
+from kiwoom_auth_plugin import MOCK_HOST, REAL_HOST, HostMismatch, KiwoomBearerAuth
+from kiwoom_auth_plugin.testing import KiwoomEmulator
+
+from .clients import BODY, HEADERS, TR, called, every_client, every_module
+
+WRONG = [
+    (REAL_HOST, "https://mockapi.kiwoom.com"),
+    (MOCK_HOST, "https://api.kiwoom.com"),
+    (REAL_HOST, "http://api.kiwoom.com"),
+    (REAL_HOST, "http://api.kiwoom.com:443"),
+    (REAL_HOST, "https://api.kiwoom.com:8443"),
+    (REAL_HOST, "https://api.kiwoom.com:10000"),
+    (REAL_HOST, "https://api.kiwoom.com."),
+    (MOCK_HOST, "https://MOCKAPI.KIWOOM.COM."),
+    (REAL_HOST, "HTTPS://MockAPI.Kiwoom.Com"),
+    (REAL_HOST, "https://me:pass@mockapi.kiwoom.com"),
+    ("https://api.kiwoom.com:8443", "https://api.kiwoom.com"),
+    ("http://127.0.0.1:8080", "https://api.kiwoom.com"),
+    ("http://127.0.0.1:8080", "http://mockapi.kiwoom.com"),
+]
+
+
+@every_client
+@pytest.mark.parametrize(("host", "called"), WRONG)
+def test_a_call_to_another_origin_of_kiwooms_names_is_refused(open_client, host, called):
+    auth = KiwoomBearerAuth("appkey-0123456789", "secretkey-0123456789", host=host)
+    with open_client(auth) as client, pytest.raises(HostMismatch) as raised:
+        client.post(called + TR)
+    error = raised.value
+    assert error.host == host
+    assert (error.code, error.status_code, error.retryable) == (None, None, False)
+    assert host in str(error)
+    assert "host=" in str(error)
+    assert "pass" not in str(error)
+    assert "secretkey-0123456789" not in f"{error!r}"
+
+
+@every_client
+def test_a_call_to_any_other_host_is_left_alone(open_client, kiwoom_emulator, auth):
+    with KiwoomEmulator() as elsewhere, open_client(auth) as client:
+        response = client.post(elsewhere.url + TR, headers=HEADERS | {"authorization": "Bearer of-its-own"})
+        assert response.json()["return_code"] == 3
+        client.post(elsewhere.url + TR)
+        own, none = elsewhere.journal
+    assert own.headers["authorization"] == "Bearer of-its-own"
+    assert "authorization" not in none.headers
+    assert not kiwoom_emulator.journal
+
+
+@every_client
+def test_the_same_host_by_another_name_is_another_host(open_client, kiwoom_emulator, auth):
+    with open_client(auth) as client:
+        client.post(f"http://localhost:{kiwoom_emulator.port}{TR}")
+    (call,) = kiwoom_emulator.journal
+    assert "authorization" not in call.headers
+
+
+@every_client
+def test_scheme_and_host_are_compared_without_case(open_client, kiwoom_emulator, make_auth):
+    auth = make_auth(host=f"http://LocalHost:{kiwoom_emulator.port}/")
+    with open_client(auth) as client:
+        assert called(client.post(f"HTTP://LOCALHOST:{kiwoom_emulator.port}{TR}"))
+
+
+@every_client
+def test_an_ipv6_host_will_do(open_client):
+    with KiwoomEmulator(host="::1") as kiwoom:
+        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url)
+        with open_client(auth) as client:
+            assert called(client.post(kiwoom.url + TR))
+
+
+@pytest.mark.parametrize("url", ["wss://api.kiwoom.com:10000/api/dostk/websocket", "ws://mockapi.kiwoom.com/"])
+def test_a_websocket_of_requests_is_left_alone(url):
+    prepared = requests.Request("GET", url).prepare()
+    assert KiwoomBearerAuth("appkey", "secretkey")(prepared) is prepared
+    assert "Authorization" not in prepared.headers
+    assert not prepared.hooks["response"]
+
+
+@every_module
+@pytest.mark.parametrize("url", ["wss://api.kiwoom.com:10000/api/dostk/websocket", "ws://mockapi.kiwoom.com/"])
+def test_a_websocket_of_httpx_is_left_alone(module, url):
+    flow = KiwoomBearerAuth("appkey", "secretkey").sync_auth_flow(module.Request("GET", url))
+    assert "Authorization" not in next(flow).headers
+    with pytest.raises(StopIteration):
+        flow.send(module.Response(401))
+
+
+@pytest.mark.anyio
+@every_module
+async def test_a_websocket_of_an_asynchronous_client_is_left_alone(module):
+    request = module.Request("GET", "wss://api.kiwoom.com:10000/api/dostk/websocket")
+    flow = KiwoomBearerAuth("appkey", "secretkey").async_auth_flow(request)
+    assert "Authorization" not in (await anext(flow)).headers
+    with pytest.raises(StopAsyncIteration):
+        await flow.asend(module.Response(401))
+
+
+def test_a_request_without_a_url_is_left_alone():
+    prepared = requests.PreparedRequest()
+    prepared.prepare_headers({})
+    assert KiwoomBearerAuth("appkey", "secretkey")(prepared) is prepared
+    assert not prepared.headers
+
+
+def test_other_paths_of_the_host_are_covered(kiwoom_emulator, auth):
+    requests.get(kiwoom_emulator.url, auth=auth)
+    requests.get(f"{kiwoom_emulator.url}?a=b", auth=auth)
+    requests.post(f"{kiwoom_emulator.url}/api/other", BODY, auth=auth)
+    assert {call.token for call in kiwoom_emulator.journal[1:]} == {kiwoom_emulator.token}

@@ -1,0 +1,357 @@
+"""One repeat: a call whose token the server refuses is sent again at most once, only with another token, only whole."""
+
+import io
+import os
+import threading
+
+import pytest
+import requests
+
+from kiwoom_auth_plugin import CredentialsRejected, KiwoomBearerAuth
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
+
+from .clients import BODY, HEADERS, TR, called, every_client, every_module, every_sync_httpx_client, in_time
+
+JSON_401 = Answer.json({"return_code": 3, "return_msg": "인증에 실패했습니다"}, 401)
+
+REFUSALS = {
+    "8005": recorded.INVALID_TOKEN,
+    "8005 as the return_code": recorded.INVALID_TOKEN_TOP_LEVEL,
+    "8005 as a string": Answer.json({"return_code": "8005", "return_msg": ""}),
+    "CODE=8005": Answer.json({"return_code": 805004, "return_msg": "실패[CODE=8005, MESSAGE=Token]"}),
+    "8010": recorded.TOKEN_OF_OTHER_ADDRESS,
+    "8031": recorded.TOKEN_OF_OTHER_ENVIRONMENT,
+    "8103": recorded.TOKEN_OR_TERMINAL,
+    "401": recorded.UNAUTHORIZED,
+    "401 with JSON": JSON_401,
+    "401 with a page": Answer.html("<html>no</html>", 401),
+    "401 with a long page": Answer.html("<html>" + "x" * 100_000, 401),
+    "401 with 8005": recorded.refusal(8005, status=401),
+}
+OTHERS = {
+    "8050": recorded.ADDRESS_NOT_REGISTERED,
+    "401 with 8050": recorded.refusal(8050, status=401),
+    "8001": recorded.BAD_KEY_PAIR,
+    "1700": recorded.TOO_MANY_CALLS,
+    "1700 with 200": recorded.TOO_MANY_CALLS_200,
+    "business": recorded.BUSINESS_ERROR,
+    "1999": recorded.UNEXPECTED_ERROR,
+    "maintenance": recorded.MAINTENANCE,
+    "a number in the data": Answer.json({"return_code": 0, "return_msg": "[8005:", "cur_prc": "8005"}),
+    "403": Answer(403),
+    "nothing": Answer(200),
+}
+
+
+@pytest.fixture
+def replacing():
+    """A Kiwoom whose tokens change with each issue."""
+    with KiwoomEmulator(reissue="replace") as emulator:
+        yield emulator
+
+
+def auth_for(emulator, **options):
+    return KiwoomBearerAuth(emulator.appkey, emulator.secretkey, host=emulator.url, **options)
+
+
+@every_client
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_refused_call_is_repeated_with_a_new_token(open_client, replacing, refusal):
+    auth = auth_for(replacing)
+    first = auth.get_token()
+    replacing.refuse_next(answer=refusal)
+    with open_client(auth) as client:
+        response = client.post(replacing.url + TR)
+    assert called(response)
+    before, after = replacing.calls("ka10001")
+    assert before.token == first
+    assert after.token == replacing.token != first
+    assert before.body == after.body == BODY
+    assert replacing.issued == 2
+
+
+@every_client
+@pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS)
+def test_any_other_answer_is_the_callers(open_client, replacing, answer):
+    auth = auth_for(replacing)
+    replacing.refuse_next(answer=answer)
+    with open_client(auth) as client:
+        response = client.post(replacing.url + TR)
+    assert (response.status_code, response.content) == (answer.status, answer.body)
+    assert not response.history
+    assert len(replacing.calls("ka10001")) == 1
+    assert replacing.issued == 1
+
+
+@every_client
+@pytest.mark.parametrize("refusal", [recorded.INVALID_TOKEN, recorded.UNAUTHORIZED], ids=["8005", "401"])
+def test_a_call_is_never_repeated_twice(open_client, replacing, refusal):
+    auth = auth_for(replacing)
+    replacing.refuse_next(2, refusal)
+    with open_client(auth) as client:
+        response = client.post(replacing.url + TR)
+    assert (response.status_code, response.content) == (refusal.status, refusal.body)
+    assert len(response.history) == 1
+    assert len(replacing.calls("ka10001")) == 2
+    assert replacing.issued == 2
+
+
+@every_client
+def test_a_call_is_not_repeated_with_the_token_that_was_refused(open_client, kiwoom_emulator, auth):
+    kiwoom_emulator.refuse_next()  # the server gives the same token again
+    with open_client(auth) as client:
+        response = client.post(kiwoom_emulator.url + TR)
+        assert response.content == recorded.INVALID_TOKEN.body
+        assert not response.history
+        assert called(client.post(kiwoom_emulator.url + TR))
+    assert len(kiwoom_emulator.calls("ka10001")) == 2
+    assert kiwoom_emulator.issued == 2
+
+
+@every_client
+def test_the_history_shows_what_happened(open_client, replacing):
+    auth = auth_for(replacing)
+    first = auth.get_token()
+    replacing.refuse_next()
+    with open_client(auth) as client:
+        response = client.post(replacing.url + TR)
+    (refused,) = response.history
+    assert refused.content == recorded.INVALID_TOKEN.body
+    assert refused.request.headers["Authorization"] == f"Bearer {first}"
+    assert response.request.headers["Authorization"] == f"Bearer {replacing.token}"
+    assert refused.elapsed.total_seconds() > 0
+    assert response.elapsed.total_seconds() > 0
+    for answer in (response, refused):
+        assert replacing.secretkey not in f"{vars(answer)}{vars(answer.request)}"
+        assert "/oauth2/" not in str(answer.request.url)
+
+
+@every_client
+def test_when_no_new_token_can_be_had_that_error_is_raised(open_client, kiwoom_emulator, auth):
+    auth.get_token()
+    kiwoom_emulator.expire_tokens()
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    with open_client(auth) as client, pytest.raises(CredentialsRejected):
+        client.post(kiwoom_emulator.url + TR)
+
+
+@every_client
+def test_every_call_has_its_own_repeat(open_client, replacing):
+    with open_client(auth_for(replacing)) as client:
+        for _ in range(3):
+            replacing.expire_tokens()
+            assert called(client.post(replacing.url + TR))
+    assert replacing.issued == 3
+
+
+@every_client
+def test_a_token_that_another_caller_has_replaced_already_is_not_issued_again(open_client, replacing):
+    auth = auth_for(replacing)
+    auth.get_token()
+    with replacing.hold(TR) as gate, open_client(auth) as one, open_client(auth) as other:
+        answers = []
+        callers = [
+            threading.Thread(target=lambda client=client: answers.append(client.post(replacing.url + TR)))
+            for client in (one, other)
+        ]
+        for caller in callers:
+            caller.start()
+        gate.wait_for(2)
+        replacing.expire_tokens()
+        gate.release()
+        for caller in callers:
+            caller.join()
+    assert all(map(called, answers))
+    assert replacing.issued == 2
+
+
+# Bodies
+
+
+@every_client
+@pytest.mark.parametrize("size", [0, 1_000_000])
+def test_a_body_of_bytes_is_repeated_whole(open_client, replacing, size):
+    body = b'{"a": "%s"}' % (b"x" * size)
+    replacing.refuse_next()
+    with open_client(auth_for(replacing)) as client:
+        assert called(client.post(replacing.url + TR, body))
+    assert [call.body for call in replacing.calls("ka10001")] == [body, body]
+
+
+@every_client
+def test_a_body_of_text_is_repeated_whole(open_client, replacing):
+    replacing.refuse_next()
+    with open_client(auth_for(replacing)) as client:
+        assert called(client.post(replacing.url + TR, '{"stk_nm": "Samsung"}'))
+    assert [call.body for call in replacing.calls("ka10001")] == [b'{"stk_nm": "Samsung"}'] * 2
+
+
+@every_client
+def test_a_body_that_can_be_sent_once_is_not_repeated(open_client, replacing):
+    auth = auth_for(replacing)
+    first = auth.get_token()
+    replacing.refuse_next()
+    with open_client(auth) as client:
+        response = client.post(replacing.url + TR, client.streamed([BODY[:5], BODY[5:]]))
+        assert response.content == recorded.INVALID_TOKEN.body
+        assert [call.body for call in replacing.calls("ka10001")] == [BODY]
+        assert called(client.post(replacing.url + TR, client.streamed([BODY])))
+    assert replacing.calls("ka10001")[-1].token != first  # it was dropped
+    assert replacing.issued == 2
+
+
+def post_file(replacing, file, **options):
+    replacing.refuse_next()
+    return requests.post(
+        replacing.url + TR, data=file, headers=HEADERS, auth=auth_for(replacing), allow_redirects=False, **options
+    )
+
+
+def test_a_file_of_requests_is_repeated_from_where_it_was(replacing, tmp_path):
+    path = tmp_path / "body"
+    path.write_bytes(b"skipped" + BODY)
+    for file in (path.open("rb"), io.BytesIO(b"skipped" + BODY)):
+        with file:
+            file.seek(7)
+            assert called(post_file(replacing, file))
+        assert [call.body for call in replacing.calls("ka10001")[-2:]] == [BODY, BODY]
+
+
+def test_a_pipe_of_requests_is_not_repeated(replacing):
+    reading, writing = os.pipe()
+    os.write(writing, BODY)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        assert not called(post_file(replacing, file))
+    assert [call.body for call in replacing.calls("ka10001")] == [BODY]
+
+
+@pytest.mark.parametrize("failure", [OSError("one way"), ValueError("closed"), AttributeError("no seek")], ids=repr)
+def test_a_file_that_cannot_be_wound_back_is_not_repeated(replacing, failure):
+    class OneWay:
+        file = io.BytesIO(BODY)
+        read = file.read
+        tell = file.tell
+
+        def __iter__(self):
+            return iter(self.file)
+
+        def __len__(self):
+            return len(BODY)
+
+        def seek(self, *_args):
+            raise failure
+
+    assert not called(post_file(replacing, OneWay()))
+    assert [call.body for call in replacing.calls("ka10001")] == [BODY]
+
+
+@every_sync_httpx_client
+def test_a_file_of_httpx_is_never_sent_half(open_client, replacing):
+    replacing.refuse_next()
+    with open_client(auth_for(replacing)) as client:
+        client.post(replacing.url + TR, io.BytesIO(BODY))
+    assert {call.body for call in replacing.calls("ka10001")} == {BODY}
+
+
+def test_a_form_and_json_of_requests_are_repeated_whole(replacing):
+    for options in ({"json": {"a": 1}}, {"data": {"a": 1}}, {"files": {"a": b"content"}}):
+        replacing.clear_journal()
+        replacing.refuse_next()
+        requests.post(replacing.url + TR, headers={"api-id": "ka10001"}, auth=auth_for(replacing), **options)
+        first, again = replacing.calls("ka10001")
+        assert first.body == again.body != b""
+        assert first.headers["content-type"] == again.headers["content-type"]
+
+
+@every_module
+def test_a_form_and_json_of_httpx_are_repeated_whole(replacing, module):
+    for options in ({"json": {"a": 1}}, {"data": {"a": 1}}):
+        replacing.clear_journal()
+        replacing.refuse_next()
+        module.post(replacing.url + TR, headers={"api-id": "ka10001"}, auth=auth_for(replacing), **options)
+        first, again = replacing.calls("ka10001")
+        assert first.body == again.body != b""
+
+
+@every_module
+def test_a_multipart_body_of_httpx_is_never_sent_half(replacing, module):
+    replacing.refuse_next()
+    files = {"a": io.BytesIO(b"content"), "b": b"more"}
+    module.post(replacing.url + TR, headers={"api-id": "ka10001"}, auth=auth_for(replacing), files=files)
+    bodies = [call.body for call in replacing.calls("ka10001")]
+    assert len(set(bodies)) == 1
+    assert b"content" in bodies[0]
+    assert b"more" in bodies[0]
+
+
+# Prepared requests
+
+
+def test_a_prepared_request_is_repeated_each_time_it_is_sent(replacing):
+    prepared = requests.Request("POST", replacing.url + TR, HEADERS, data=BODY, auth=auth_for(replacing)).prepare()
+    with requests.Session() as session:
+        for _ in range(3):
+            replacing.expire_tokens()
+            assert called(session.send(prepared))
+            assert prepared.headers["Authorization"] == f"Bearer {replacing.token}"
+    assert [call.code for call in replacing.calls("ka10001")] == [8005, None] * 3
+    assert replacing.issued == 4
+
+
+def test_a_prepared_request_that_is_authenticated_again_is_repeated_once(replacing):
+    auth = auth_for(replacing)
+    prepared = requests.Request("POST", replacing.url + TR, HEADERS, data=BODY, auth=auth).prepare()
+    for _ in range(3):
+        auth(prepared)
+    replacing.refuse_next(9)
+    with requests.Session() as session:
+        response = session.send(prepared)
+    assert response.content == recorded.INVALID_TOKEN.body
+    assert len(replacing.calls("ka10001")) == 2
+
+
+def test_hooks_of_the_user_see_the_answer_that_counts(replacing):
+    seen = []
+    with requests.Session() as session:
+        session.auth = auth_for(replacing)
+        session.hooks["response"].append(lambda response, **_: seen.append(response.json()["return_code"]))
+        replacing.refuse_next()
+        session.post(replacing.url + TR, data=BODY, headers=HEADERS)
+    assert seen == [0]
+
+
+# One connection
+
+every_body = pytest.mark.parametrize(
+    "name", ["8005", "401", "401 with JSON", "401 with a page", "401 with a long page"]
+)
+
+
+@every_client
+@every_body
+def test_a_pool_of_one_connection_is_enough(open_client, replacing, name):
+    replacing.refuse_next(answer=REFUSALS[name])
+    with open_client(auth_for(replacing), connections=1) as client:
+        assert called(in_time(lambda: client.post(replacing.url + TR)))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@every_body
+def test_a_session_with_one_connection_can_issue_for_itself(replacing, name, streamed):
+    with requests.Session() as session:
+        session.mount("http://", requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=1, pool_block=True))
+        session.auth = auth_for(replacing, client=session, timeout=5)
+        replacing.refuse_next(answer=REFUSALS[name])
+        response = in_time(lambda: session.post(replacing.url + TR, data=BODY, headers=HEADERS, stream=streamed))
+        assert called(response)
+
+
+@every_body
+@every_module
+def test_a_client_with_one_connection_can_issue_for_itself(replacing, module, name):
+    with module.Client(limits=module.Limits(max_connections=1)) as client:
+        client.auth = auth_for(replacing, client=client, timeout=5)
+        replacing.refuse_next(answer=REFUSALS[name])
+        response = in_time(lambda: client.post(replacing.url + TR, content=BODY, headers=HEADERS))
+        assert called(response)
