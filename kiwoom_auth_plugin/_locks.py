@@ -18,12 +18,16 @@ def lock_for_the_process() -> threading.Lock:
 
 
 class Renewed:
-    """Holds a lock that may be held for long; after a fork the child has another, which is free."""
+    """Holds a lock that may be held for long; after a fork the child has another, which is free.
+
+    Args:
+        lock: the one to begin with.
+    """
 
     __slots__ = ("__weakref__", "lock")
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        self.lock = threading.Lock() if lock is None else lock
         _renewed.add(self)
 
 

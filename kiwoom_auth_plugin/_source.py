@@ -34,7 +34,8 @@ LONGEST_REST_FOR_GOOD = 60.0
 """...and when it is one that stays until something is mended."""
 
 _mutex = lock_for_the_process()
-_mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionary()
+_default_mutex = Renewed(lock_for_the_process())
+_mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionary({id(DEFAULT_CACHE): _default_mutex})
 _turns: weakref.WeakValueDictionary[Hashable, Turn] = weakref.WeakValueDictionary()
 _sources: weakref.WeakValueDictionary[Hashable, "TokenSource"] = weakref.WeakValueDictionary()
 # Auth objects may live for one call only: what a source has learnt of failures must outlive them.
