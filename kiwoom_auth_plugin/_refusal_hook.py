@@ -68,8 +68,7 @@ class RefusalHook:
             if ours:
                 self._source.drop_refused(refused)
             return None
-        if content is not None:
-            response.close()  # the connection is free for AU10001 and for the repetition
+        # A refusal has been read to its end: its connection is free for AU10001 and for the repetition.
         return self._source.replace(refused, self._exchange) if ours else self._source.get(self._exchange)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
@@ -122,24 +121,31 @@ def _redirect_target(response: requests.Response) -> str:
 
 def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
     """The body of an answer as far as it may be read now; None where it is left to the caller."""
-    if not streamed or response.status_code == UNAUTHORIZED:
+    if not streamed:
         return response.content
     length = response.headers.get("content-length")
-    if length is None or not worth_reading(response.headers.get("content-type"), length):
+    small = length is not None and worth_reading(response.headers.get("content-type"), length)
+    if not (small or response.status_code == UNAUTHORIZED):
         return None
     raw = response.raw
     if not isinstance(raw, urllib3.HTTPResponse):
         return None  # a stand-in from a test: it could not be put together again
-    body = raw.read(decode_content=False)
-    response.raw = _raw_again(raw, body)
     try:
-        return _raw_again(raw, body).read(decode_content=True)
+        body = raw.read(decode_content=False)
+    except urllib3.exceptions.ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error, request=response.request) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error, request=response.request) from error
+    response.raw = _raw_again(response, body)
+    try:
+        return _raw_again(response, body).read(decode_content=True)
     except urllib3.exceptions.DecodeError:
         return None  # whoever reads the answer will be told
 
 
-def _raw_again(raw: urllib3.HTTPResponse, body: bytes) -> urllib3.HTTPResponse:
+def _raw_again(response: requests.Response, body: bytes) -> urllib3.HTTPResponse:
     """What ``response.raw`` was before its body was read."""
+    raw: urllib3.HTTPResponse = response.raw
     return urllib3.HTTPResponse(
         body=BytesIO(body),
         headers=raw.headers,
@@ -149,7 +155,7 @@ def _raw_again(raw: urllib3.HTTPResponse, body: bytes) -> urllib3.HTTPResponse:
         preload_content=False,
         decode_content=raw.decode_content,
         original_response=getattr(raw, "_original_response", None),  # where requests finds the cookies
-        request_method="POST",
+        request_method=response.request.method,
     )
 
 

@@ -1,6 +1,8 @@
 """What sends AU10001 and AU10002: ``client=``, or a fresh one of the library; TLS, and connections that fail."""
 
+import gzip
 import ssl
+import zlib
 
 import httpx
 import pytest
@@ -11,7 +13,18 @@ import trustme
 from kiwoom_auth_plugin import InvalidTokenResponse, KiwoomAuthError, KiwoomBearerAuth, TokenEndpointUnreachable
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
-from .clients import BODY, HEADERS, TR, called, every_client, every_module, every_sync_client, plain_answer, raw_server
+from .clients import (
+    BODY,
+    HEADERS,
+    TR,
+    called,
+    every_client,
+    every_module,
+    every_sync_client,
+    plain_answer,
+    raw_server,
+    token_answer,
+)
 from .leaks import shown_by
 
 
@@ -156,14 +169,44 @@ def test_a_connection_that_is_lost_is_tried_again(open_client, kiwoom_emulator, 
     assert len(kiwoom_emulator.calls("au10001")) == 2
 
 
+TOKEN = token_answer().partition(b"\r\n\r\n")[2]
+UNREADABLE = {
+    "br": TOKEN,
+    "zstd": TOKEN,
+    "x-compress": TOKEN,
+    "gzip, gzip": gzip.compress(gzip.compress(TOKEN)),
+    "gzip, deflate": zlib.compress(gzip.compress(TOKEN)),
+    "gzip": TOKEN,
+}
+READABLE = {
+    "gzip": gzip.compress(TOKEN),
+    "deflate": zlib.compress(TOKEN),
+    "identity": TOKEN,
+    " GZip ": gzip.compress(TOKEN),
+}
+
+
 @every_client
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "gzip"])
+@pytest.mark.parametrize("encoding", UNREADABLE)
 def test_an_encoding_that_cannot_be_read_within_bounds_is_refused(open_client, kiwoom_emulator, make_auth, encoding):
-    kiwoom_emulator.script("/oauth2/token", Answer(200, b"not encoded at all", (("Content-Encoding", encoding),)))
+    kiwoom_emulator.script("/oauth2/token", Answer(200, UNREADABLE[encoding], (("Content-Encoding", encoding),)))
     with open_client(make_auth()) as client, pytest.raises(InvalidTokenResponse) as raised:
         client.post(kiwoom_emulator.url + TR)
     assert raised.value.host == kiwoom_emulator.url
     assert kiwoom_emulator.secretkey not in shown_by(raised.value)
+
+
+@pytest.mark.parametrize("encoding", READABLE)
+def test_one_layer_of_a_usual_encoding_is_read(kiwoom_emulator, make_auth, encoding):
+    kiwoom_emulator.script("/oauth2/token", Answer(200, READABLE[encoding], (("Content-Encoding", encoding),)))
+    assert make_auth().get_token() == "a-token"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("encoding", READABLE)
+async def test_one_layer_of_a_usual_encoding_is_read_by_httpx_too(kiwoom_emulator, make_auth, encoding):
+    kiwoom_emulator.script("/oauth2/token", Answer(200, READABLE[encoding], (("Content-Encoding", encoding),)))
+    assert await make_auth().aget_token() == "a-token"
 
 
 @every_client

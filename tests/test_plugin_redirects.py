@@ -169,6 +169,16 @@ def test_requests_takes_the_token_to_no_https_of_the_same_host(refused_first):
     assert "Authorization" not in response.next.headers
 
 
+@every_module
+def test_a_refusal_of_httpx_from_elsewhere_is_the_callers_even_if_the_token_went_along(kiwoom_emulator, auth, module):
+    # As httpx has it from port 80 to port 443 of one host.
+    flow = auth.sync_auth_flow(module.Request("POST", kiwoom_emulator.url + TR))
+    header = {"Authorization": next(flow).headers["Authorization"]}
+    with pytest.raises(StopIteration):
+        flow.send(module.Response(401, request=module.Request("POST", "https://127.0.0.1" + TR, headers=header)))
+    assert kiwoom_emulator.issued == 1
+
+
 # AU10001 and AU10002
 
 
