@@ -169,6 +169,38 @@ def called(response: Any) -> bool:
     return response.json()["return_code"] == 0
 
 
+def pieces_of(client: Any, url: str, how: str, begun: Any = lambda: None, limit: int | None = None) -> list[Any]:
+    """What a client of httpx gets from ``stream``.
+
+    Args:
+        client: from a ``Kind``.
+        url: the origin.
+        how: the method of the response: ``iter_raw`` and the like.
+        begun: called when the response is there, before anything is read of it.
+        limit: after how many pieces the response is left.
+    """
+    options = {"content": BODY, "headers": HEADERS}
+    if not client.is_async:
+        with client.native.stream("POST", url + TR, **options) as response:
+            begun()
+            return [piece for piece, _ in zip(getattr(response, how)(), range(limit or 10**9), strict=False)]
+
+    async def read():
+        pieces = []
+        async with (
+            client.native.stream("POST", url + TR, **options) as response,
+            contextlib.aclosing(getattr(response, how)()) as coming,
+        ):
+            begun()
+            async for piece in coming:
+                pieces.append(piece)
+                if len(pieces) == limit:
+                    break
+        return pieces
+
+    return client.portal.call(read)
+
+
 @contextlib.contextmanager
 def raw_server(*answers: Iterable[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """A server that answers its connections in turn with bytes, whatever they ask; gives its URL and what it got.

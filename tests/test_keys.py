@@ -266,6 +266,15 @@ def test_a_vault_that_gives_no_string_is_told_without_it(make_auth, key, kiwoom_
     assert not kiwoom_emulator.journal
 
 
+@every_malformed
+def test_a_malformed_key_of_a_vault_is_not_shown_by_what_never_issues_either(make_auth, key):
+    auth = make_auth(secretkey=lambda: key)
+    for ask in (lambda: auth.expires_at, auth.revoke):
+        with pytest.raises(KiwoomAuthError, match="secretkey callable must return") as raised:
+            ask()
+        assert hides(raised.value, SECRETKEY)
+
+
 @pytest.mark.anyio
 async def test_a_failing_vault_reaches_an_asynchronous_caller(make_auth):
     with pytest.raises(KiwoomAuthError, match="secretkey callable raised ValueError"):

@@ -3,11 +3,13 @@
 import string
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kiwoom_auth_plugin import MOCK_HOST, REAL_HOST
 from kiwoom_auth_plugin._origin import Origin
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_the_two_hosts_are_kiwooms():
@@ -109,6 +111,15 @@ def test_a_call_to_anywhere_else_is_not(url):
     assert Origin.of_url(url) != Origin.from_host_argument(REAL_HOST)
 
 
+def test_an_ipv6_address_with_a_zone_is_another():
+    assert Origin.of_url("https://[fe80::1%25eth0]/") != Origin.of_url("https://[fe80::1]/")
+    assert Origin.of_url("https://[fe80::1%25eth0]/") == Origin.of_url("https://[fe80::1%25eth0]:443/")
+
+
+def test_what_only_looks_like_an_ipv6_address_is_taken_as_it_is():
+    assert Origin.of("https", "[NO:address]", None) == ("https", "no:address", 443)
+
+
 @pytest.mark.parametrize("url", NONE)
 def test_what_is_no_http_url_has_no_origin(url):
     assert Origin.of_url(url) is None
@@ -153,6 +164,7 @@ names = st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,30}[a-zA-Z0-9])?", fullmatc
 addresses = st.ip_addresses(v=6).map(lambda address: f"[{address.exploded}]")
 
 
+@unhurried
 @given(names | addresses, st.none() | st.integers(1, 65535), st.sampled_from(["", "/"]))
 def test_an_origin_read_again_is_the_same(host, port, slash):
     origin = Origin.from_host_argument(f"https://{host}" + (f":{port}" if port else "") + slash)
@@ -161,6 +173,7 @@ def test_an_origin_read_again_is_the_same(host, port, slash):
     assert Origin.from_host_argument(origin.url).url == origin.url
 
 
+@unhurried
 @given(st.text() | st.text(alphabet=string.ascii_lowercase + string.digits + ":/@.?#[]\\%-_ ").map("https://".__add__))
 @example("https://[v1.x]")
 def test_any_text_is_an_origin_or_a_value_error(host):
@@ -174,6 +187,7 @@ def test_any_text_is_an_origin_or_a_value_error(host):
         assert Origin.from_host_argument(origin.url) == origin
 
 
+@unhurried
 @given(st.text() | st.text(alphabet=string.ascii_lowercase + string.digits + ":/@.?#[]\\%-_ ").map("https://".__add__))
 @example("https://[v1.x]")
 def test_any_text_is_a_url_with_an_origin_or_none(url):

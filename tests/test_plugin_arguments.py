@@ -3,6 +3,7 @@
 import inspect
 import math
 from decimal import Decimal
+from types import MappingProxyType
 
 import cachetools
 import httpx
@@ -109,7 +110,9 @@ def test_any_mutable_mapping_is_a_cache(cache):
     make(cache=cache)
 
 
-@pytest.mark.parametrize("cache", [MARK, 5, (MARK,), [MARK], bytearray(5), dict, frozenset({MARK})], ids=str)
+@pytest.mark.parametrize(
+    "cache", [MARK, 5, (MARK,), [MARK], bytearray(5), dict, frozenset({MARK}), MappingProxyType({})], ids=str
+)
 def test_what_is_no_mutable_mapping_is_no_cache(cache):
     refused(TypeError, "cache", cache=cache)
 

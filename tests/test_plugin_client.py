@@ -161,7 +161,7 @@ def test_a_name_that_does_not_resolve_is_told(open_client, clock, make_auth):
 
 
 @every_client
-@pytest.mark.parametrize("cut", ["before", "body", "reset"])
+@pytest.mark.parametrize("cut", ["before", "headers", "body", "reset"])
 def test_a_connection_that_is_lost_is_tried_again(open_client, kiwoom_emulator, make_auth, clock, cut):
     kiwoom_emulator.script("/oauth2/token", Answer.as_usual(cut=cut))
     with open_client(make_auth(clock=clock)) as client:
@@ -182,7 +182,7 @@ READABLE = {
     "gzip": gzip.compress(TOKEN),
     "deflate": zlib.compress(TOKEN),
     "identity": TOKEN,
-    " GZip ": gzip.compress(TOKEN),
+    "GZip": gzip.compress(TOKEN),
 }
 
 

@@ -77,3 +77,21 @@ def test_a_pickled_prepared_request_can_still_be_sent(kiwoom_emulator, auth):
     assert kiwoom_emulator.secretkey.encode() not in pickled
     with requests.Session() as session:
         assert called(session.send(pickle.loads(pickled)))
+
+
+@pytest.mark.parametrize("again", [requests.PreparedRequest.copy, copy.copy, copy.deepcopy])
+def test_a_copied_prepared_request_is_repeated_as_the_first(again, kiwoom_emulator, auth):
+    prepared = requests.Request("POST", kiwoom_emulator.url + TR, HEADERS, data=BODY, auth=auth).prepare()
+    other = again(prepared)
+    kiwoom_emulator.expire_tokens()
+    with requests.Session() as session:
+        assert called(session.send(other))
+    assert [call.code for call in kiwoom_emulator.calls("ka10001")] == [8005, None]
+
+
+def test_a_hook_can_be_copied_by_itself(kiwoom_emulator, auth):
+    prepared = requests.Request("POST", kiwoom_emulator.url + TR, HEADERS, data=BODY, auth=auth).prepare()
+    prepared.hooks = {event: [copy.copy(hook) for hook in hooks] for event, hooks in prepared.hooks.items()}
+    kiwoom_emulator.expire_tokens()
+    with requests.Session() as session:
+        assert called(session.send(prepared))
