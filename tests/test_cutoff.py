@@ -1,0 +1,158 @@
+"""``timeout`` bounds an exchange as a whole: a server or a proxy that drips does not hold it."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import requests
+
+from kiwoom_auth_plugin import KiwoomBearerAuth, TokenEndpointUnreachable
+from kiwoom_auth_plugin._cutoff import Cutoff
+
+from .clients import in_time
+
+HEADERS = b"HTTP/1.1 200 OK\r\nX-Padding: "
+UNFRAMED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"  # it would end with the connection
+BODY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{"
+HANDSHAKE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # a TLS record of 16 KiB, which begins a ServerHello
+PROXY = b"HTTP/1.1 200 Connection established\r\nX-Padding: "
+
+
+@contextlib.contextmanager
+def dripping(beginning: bytes) -> Iterator[int]:
+    """A server that begins to answer and then sends a byte every now and then, until the client has gone; its port."""
+    served: list[threading.Thread] = []
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(beginning)
+            connection.settimeout(0.02)  # the pace
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(65536):
+                        return
+                connection.sendall(b"x")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                served.append(threading.Thread(target=drip, args=(connection,)))
+                served[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=serve)
+        accepting.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    accepting.join()
+    for thread in served:
+        thread.join()
+
+
+def auth_for(host: str, client=None) -> KiwoomBearerAuth:
+    return KiwoomBearerAuth("an-appkey-of-no-one", "a-secretkey-of-no-one", host=host, timeout=0.3, client=client)
+
+
+@pytest.mark.parametrize("beginning", [HEADERS, BODY, UNFRAMED], ids=["headers", "body", "unframed"])
+def test_a_server_that_drips_does_not_hold_requests(beginning):
+    with dripping(beginning) as port, pytest.raises(TokenEndpointUnreachable, match="too long"):
+        in_time(auth_for(f"http://127.0.0.1:{port}").get_token)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("beginning", [HEADERS, BODY, UNFRAMED], ids=["headers", "body", "unframed"])
+async def test_a_server_that_drips_does_not_hold_httpx(beginning):
+    with dripping(beginning) as port, pytest.raises(TokenEndpointUnreachable, match="too long"):
+        await auth_for(f"http://127.0.0.1:{port}").aget_token()
+
+
+@pytest.mark.parametrize("beginning", [HEADERS, BODY, UNFRAMED], ids=["headers", "body", "unframed"])
+def test_a_server_that_drips_does_not_hold_a_client_of_the_users(beginning):
+    with dripping(beginning) as port, httpx.Client() as client:
+        auth = auth_for(f"http://127.0.0.1:{port}", client)
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(auth.get_token)
+
+
+def test_a_server_that_drips_a_body_does_not_hold_a_session_of_the_users():
+    with dripping(BODY) as port, requests.Session() as session:
+        auth = auth_for(f"http://127.0.0.1:{port}", session)
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(auth.get_token)
+
+
+def test_a_tls_handshake_that_drips_does_not_hold_requests():
+    with dripping(HANDSHAKE) as port, pytest.raises(TokenEndpointUnreachable, match="too long"):
+        in_time(auth_for(f"https://127.0.0.1:{port}").get_token)
+
+
+@pytest.mark.anyio
+async def test_a_tls_handshake_that_drips_does_not_hold_httpx():
+    with dripping(HANDSHAKE) as port, pytest.raises(TokenEndpointUnreachable, match="too long"):
+        await auth_for(f"https://127.0.0.1:{port}").aget_token()
+
+
+def test_a_proxy_that_drips_does_not_hold_requests(monkeypatch):
+    with dripping(PROXY) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(auth_for("https://api.kiwoom.com").get_token)
+
+
+@pytest.mark.anyio
+async def test_a_proxy_that_drips_does_not_hold_httpx(monkeypatch):
+    with dripping(PROXY) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            await auth_for("https://api.kiwoom.com").aget_token()
+
+
+def test_a_socks_proxy_that_is_not_there_is_told(monkeypatch):
+    pytest.importorskip("socks", reason="PySocks is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{port}")
+    with pytest.raises(TokenEndpointUnreachable):
+        in_time(auth_for("https://api.kiwoom.com").get_token)
+
+
+def test_where_no_watching_thread_is_to_be_had_a_token_is_issued_all_the_same(make_auth, kiwoom_emulator, monkeypatch):
+    def refuse(_timer):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    assert make_auth().get_token() == kiwoom_emulator.token
+
+
+def test_a_connection_that_comes_after_the_deadline_is_shut_at_once():
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Cutoff(60.0) as cutoff:
+        cutoff._cut()
+        cutoff.watch(ours)
+        assert theirs.recv(1) == b""
+
+
+def test_tls_over_a_watched_connection_is_not_disturbed_by_the_end_of_the_watch():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with Cutoff(60.0) as cutoff:
+            cutoff.watch(ours)
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+
+
+def test_ssl_is_what_the_handshake_test_speaks():
+    """The record that drips is one that a TLS client waits on, not one that it refuses."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    incoming.write(HANDSHAKE)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
