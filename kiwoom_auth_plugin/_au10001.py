@@ -5,7 +5,7 @@ import re
 from datetime import datetime
 
 from ._answer import Answer, Context, invalid, success
-from ._keys import digest
+from ._keys import Masked, MaskedBytes, digest
 from ._token import KST, AccessToken
 
 PATH = "/oauth2/token"
@@ -21,13 +21,13 @@ _EXPIRY = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{
 _DASHED_EXPIRY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
 
 
-def request_body(appkey: str, secretkey: str) -> bytes:
+def request_body(appkey: str, secretkey: Masked) -> MaskedBytes:
     """The body of the request: three fields, all of them required."""
     fields = {"grant_type": "client_credentials", "appkey": appkey, "secretkey": secretkey}
-    return json.dumps(fields).encode()
+    return MaskedBytes(json.dumps(fields).encode())
 
 
-def read(answer: Answer, *, host: str, secretkey: str, sent_at: float, wall: float) -> AccessToken:
+def read(answer: Answer, *, host: str, secretkey: Masked, sent_at: float, wall: float) -> AccessToken:
     """The token in the answer.
 
     Its deadline is as far from now as ``expires_dt`` (KST) is from the server's own clock, the ``Date`` header, so

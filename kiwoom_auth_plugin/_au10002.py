@@ -3,17 +3,18 @@
 import json
 
 from ._answer import Answer, Context, success
+from ._keys import Masked, MaskedBytes
 
 PATH = "/oauth2/revoke"
 NAME = "AU10002"
 
 
-def request_body(appkey: str, secretkey: str, token: str) -> bytes:
+def request_body(appkey: str, secretkey: Masked, token: Masked) -> MaskedBytes:
     """The body of the request: three fields, all of them required."""
-    return json.dumps({"appkey": appkey, "secretkey": secretkey, "token": token}).encode()
+    return MaskedBytes(json.dumps({"appkey": appkey, "secretkey": secretkey, "token": token}).encode())
 
 
-def check(answer: Answer, *, host: str, secretkey: str, token: str) -> None:
+def check(answer: Answer, *, host: str, secretkey: Masked, token: Masked) -> None:
     """Return if the answer says that the token is revoked.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from . import _au10001, _au10002
 from ._clock import Clock
 from ._issuer import Issuer, Library
-from ._keys import Secretkey, digest
+from ._keys import Masked, Secretkey, digest
 from ._token import AccessToken
 from .errors import KiwoomAuthError
 
@@ -85,7 +85,7 @@ class Exchange:
 
         return self._persist(attempt, self.timeout - spent)
 
-    def revoke(self, token: str) -> None:
+    def revoke(self, token: Masked) -> None:
         """AU10002 for the token.
 
         Raises:

@@ -75,7 +75,9 @@ class Issuer:
             )
         except _UNREACHABLE as exception:
             failure = self._unreachable(path, _TOO_LONG if cutoff.happened else _reason(exception))
-        except Exception as exception:  # noqa: BLE001 - see below
+        except Exception as exception:
+            if self._client is None:
+                raise  # not of the library's making: a signal handler's, say
             # A hook or a transport of client= may raise anything; who waits for a token still needs an answer.
             failure = KiwoomAuthError(
                 f"{self._host}: POST {path} failed: client= raised {type(exception).__name__}",

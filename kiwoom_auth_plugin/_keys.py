@@ -57,6 +57,24 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
     return key
 
 
+class Masked(str):
+    """A secret as a string; whoever prints the variables of our frames, as crash reporters do, sees none of it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+class MaskedBytes(bytes):
+    """Like Masked, for a body that holds a secret."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "b'…'"
+
+
 class Secretkey:
     """The secretkey, or the callable that returns it; shows neither when printed.
 
@@ -85,7 +103,7 @@ class Secretkey:
             return self
         return self._source
 
-    def reveal(self, host: str) -> str:
+    def reveal(self, host: str) -> Masked:
         """The secretkey itself.
 
         Args:
@@ -95,14 +113,14 @@ class Secretkey:
             KiwoomAuthError: the callable failed or did not return a well-formed key.
         """
         if isinstance(self._source, str):
-            return self._source
+            return Masked(self._source)
         try:
             key = cast("object", self._source())
         except Exception as exception:
             message = f"{host}: the secretkey callable raised {type(exception).__name__}"
             raise KiwoomAuthError(message, host=host) from exception
         if isinstance(key, str) and flaw(key) is None:
-            return key
+            return Masked(key)
         del key
         raise KiwoomAuthError(
             f"{host}: the secretkey callable must return visible ASCII characters, at least one", host=host

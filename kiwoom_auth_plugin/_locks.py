@@ -26,7 +26,7 @@ class Renewed:
 
     __slots__ = ("__weakref__", "lock")
 
-    def __init__(self, lock: threading.Lock | None = None) -> None:
+    def __init__(self, lock: "threading.Lock | None" = None) -> None:
         self.lock = threading.Lock() if lock is None else lock
         _renewed.add(self)
 

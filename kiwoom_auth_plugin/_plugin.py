@@ -16,16 +16,14 @@ from ._clock import SYSTEM, Clock
 from ._event import in_thread
 from ._exchange import Exchange
 from ._issuer import Issuer, Library
-from ._keys import Secretkey, complain, digest, flaw, masked, read_key_file
+from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file
 from ._origin import REAL_HOST, Origin
 from ._peek import alook, look
 from ._refusal import refuses_token
 from ._refusal_hook import RefusalHook
 from ._source import source_for
-from ._token import KST, AccessToken
+from ._token import KST, AccessToken, bearer_token
 from .errors import HostMismatch, KiwoomAuthError
-
-_SCHEME = "Bearer "
 
 
 class KiwoomBearerAuth(AuthBase, _httpx.Auth):
@@ -209,10 +207,10 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         accepted = not refuses_token(response.status_code, await alook(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)
 
-    def _refused_token(self, request: Any) -> str | None:
+    def _refused_token(self, request: Any) -> Masked | None:
         """The token to replace before this request is sent again; None where it is not to be sent again."""
-        scheme, _, token = str(request.headers.get("Authorization", "")).partition(" ")
-        if _origin_of(request) != self._origin or f"{scheme} " != _SCHEME:
+        token = bearer_token(request.headers.get("Authorization"))
+        if _origin_of(request) != self._origin or token is None:
             return None  # redirected elsewhere, or signed by somebody else
         if not isinstance(request.stream, _BYTE_STREAMS):
             self._source.drop_refused(token)  # a body that cannot be sent again
@@ -248,7 +246,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         Args:
             token: the refused token; a newer one stays.
         """
-        self._source.invalidate(token)
+        self._source.invalidate(Masked(token))
 
     def revoke(self) -> None:
         """Revoke the cached token (AU10002) and forget it; without one, do nothing.
@@ -271,7 +269,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             return
         failure = None
         try:
-            exchange.revoke(token.value)
+            exchange.revoke(Masked(token.value))
         except KiwoomAuthError as error:
             failure = error.copy()  # without the traceback, whose frames hold the secretkey
         finally:

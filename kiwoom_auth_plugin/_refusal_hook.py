@@ -13,7 +13,7 @@ from ._exchange import Exchange
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token, worth_reading
 from ._source import TokenSource
-from ._token import AccessToken
+from ._token import AccessToken, bearer_token
 
 
 class RefusalHook:
@@ -59,17 +59,18 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
-        scheme, _, refused = str(request.headers.get("Authorization", "")).partition(" ")
         # After a redirect the header may be one that requests took from a netrc file.
-        ours = scheme == "Bearer"
-        if not (refuses_token if ours else refuses_header)(response.status_code, content):
+        refused = bearer_token(request.headers.get("Authorization"))
+        if not (refuses_header if refused is None else refuses_token)(response.status_code, content):
             return None
         if not _rewound(request.body, self._start):
-            if ours:
+            if refused is not None:
                 self._source.drop_refused(refused)
             return None
         # A refusal has been read to its end: its connection is free for AU10001 and for the repetition.
-        return self._source.replace(refused, self._exchange) if ours else self._source.get(self._exchange)
+        if refused is None:
+            return self._source.get(self._exchange)
+        return self._source.replace(refused, self._exchange)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request

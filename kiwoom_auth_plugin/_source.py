@@ -11,6 +11,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import cachetools
 
@@ -77,8 +78,8 @@ class TokenSource:
     """
 
     __slots__ = (
-        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_futile_token", "_host", "_jitter",
-        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "_turn", "token",
+        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_host", "_jitter",
+        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "_turn", "_unproven", "token",
     )  # fmt: skip
 
     def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock) -> None:
@@ -95,7 +96,7 @@ class TokenSource:
         self._refused: str | None = None
         self._quiet_until = 0.0
         self._futile = 0
-        self._futile_token: str | None = None
+        self._unproven = False
         self._refresh_from = 0.0
         self._jitter = 1.0
 
@@ -108,14 +109,15 @@ class TokenSource:
             KiwoomAuthError: there is none to be had.
         """
         while True:
-            mine = Flight(issue.timeout, refresh=False)
-            try:
-                found = self._board(mine)
-                if found is mine:
-                    self._fly(mine, issue)
-            except BaseException:
-                self._abandon(mine)
-                raise
+            found = self._present_or_under_way()
+            if found is None:
+                found = Flight(issue.timeout, refresh=False)
+                try:
+                    if self._takes_off(found):
+                        self._fly(found, issue)
+                except BaseException:
+                    self._land(found, None)  # interrupted: one of those who wait takes over
+                    raise
             if isinstance(found, AccessToken):
                 return found
             if not found.event.wait(found.patience):
@@ -127,17 +129,21 @@ class TokenSource:
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
         while True:
-            mine = Flight(issue.timeout, refresh=False)
-            try:
-                found = self._board(mine)
-                if found is mine:
-                    self._send_off(mine, issue)
-            except BaseException:
-                self._abandon(mine)
-                raise
+            found = self._present_or_under_way()
             if isinstance(found, AccessToken):
                 return found
-            if not await (found.ended if found is mine else found.event).wait_async(found.patience):
+            if found is not None:
+                done = found.event
+            else:
+                found = Flight(issue.timeout, refresh=False)
+                done = found.ended
+                try:
+                    if self._takes_off(found):
+                        self._send_off(found, issue)
+                except BaseException:
+                    self._land(found, None)  # as above
+                    raise
+            if not await done.wait_async(found.patience):
                 self._give_up(found)
             token = found.result()
             if token is not None:
@@ -164,11 +170,18 @@ class TokenSource:
         with _mutex:
             if accepted:
                 self._futile = 0
-            elif self.token is not None and self.token.value == token != self._futile_token:
-                self._futile_token = token
-                self._futile += 1
-                pause = min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE) if self._futile > 1 else 0.0
-                self._quiet_until = self._clock.now() + pause
+                self._unproven = False
+            elif self.token is not None and self.token.value == token:
+                self._count_futile()
+
+    def _count_futile(self) -> None:
+        """The present token, which replaced a refused one, is refused too; the mutex is held."""
+        if not self._unproven:
+            return  # it did not replace one, has served, or is counted
+        self._unproven = False
+        self._futile += 1
+        if self._futile > 1:
+            self._quiet_until = self._clock.now() + min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE)
 
     # Forgetting one
 
@@ -176,6 +189,8 @@ class TokenSource:
         """Make way for another token; False where the server is known to have none at the moment."""
         with _mutex:
             if self.token is not None and self.token.value == refused:
+                if self._clock.now() - self.token.issued_at < FUTILE_PAUSE:
+                    self._count_futile()
                 if self._clock.now() < self._quiet_until:
                     return False
                 self.token = None
@@ -232,8 +247,12 @@ class TokenSource:
 
     # Flights
 
-    def _board(self, mine: Flight) -> AccessToken | Flight:
-        """The present token, or the flight to wait for: the caller's own, now to be run, if none is under way."""
+    def _present_or_under_way(self) -> AccessToken | Flight | None:
+        """The present token, or else the flight under way; None where there is neither.
+
+        Raises:
+            KiwoomAuthError: there was a failure just now.
+        """
         with _mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
@@ -242,11 +261,20 @@ class TokenSource:
             if flight is None or not flight.is_ours:
                 if self._failure is not None and now < self._rest_until:
                     raise self._failure.copy()
-                mine.refused = self._refused
-                self._flight = mine
-                return mine
+                return None
         self._refuse_reentry(flight)
         return flight
+
+    def _takes_off(self, flight: Flight) -> bool:
+        """Make this the flight under way; False, and it has landed without an outcome, where somebody was faster."""
+        with _mutex:
+            present = self.token is not None and self._clock.now() < self.token.deadline
+            if not present and (self._flight is None or not self._flight.is_ours):
+                flight.refused = self._refused
+                self._flight = flight
+                return True
+        self._land(flight, None)
+        return False
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():
@@ -259,12 +287,15 @@ class TokenSource:
     def _send_off(self, flight: Flight, issue: Issue) -> None:
         """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
         try:
-            threading.Thread(target=self._fly, args=(flight, issue, BaseException), name="kiwoom-auth-issue").start()
+            threading.Thread(target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue").start()
         except RuntimeError as error:
             self._land(flight, KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host))
 
-    def _fly(self, flight: Flight, issue: Issue, unexpected: type[BaseException] = Exception) -> None:
-        """Run the flight in this thread. What interrupts a caller's own thread goes on to that caller."""
+    def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
+        """Run the flight in this thread, and let it land unless it is interrupted.
+
+        In a caller's own thread a signal handler may raise anything: that goes on to the caller.
+        """
         try:
             flight.thread = threading.get_ident()
             spent = self._await_turn(flight, issue.timeout)
@@ -289,11 +320,9 @@ class TokenSource:
                     return spent
             self._refuse_reentry(other)
             if not other.ended.wait(timeout - spent):
+                with _mutex:
+                    self._turn.flight = flight  # so that only this one waits for what hangs
                 raise self._overdue(timeout)
-
-    def _abandon(self, flight: Flight) -> None:
-        """Whoever ran the flight was interrupted: one of those who wait takes over."""
-        self._land(flight, None)
 
     def _give_up(self, flight: Flight) -> None:
         """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution)."""
@@ -329,13 +358,16 @@ class TokenSource:
             if not flight.landed:
                 flight.outcome = outcome
                 flight.landed = True
-        # A log handler may call anything, and a cache may be slow: not under the mutex.
         flight.event.set()
+        try:
+            if isinstance(outcome, AccessToken):
+                self._slot.put(outcome, lambda: self.token is outcome)
+        finally:
+            flight.ended.set()
         if warning:
-            log.warning("%s", warning)
-        if isinstance(outcome, AccessToken):
-            self._slot.put(outcome, lambda: self.token is outcome)
-        flight.ended.set()
+            # Not under the mutex, and last: a log handler may call anything, and a filter raise anything.
+            with suppress(Exception):
+                log.warning("%s", warning)
 
     def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
         """Make a token the present one; the mutex is held. Returns what the log should warn of."""
@@ -355,6 +387,7 @@ class TokenSource:
             self._quiet_until = now + FUTILE_PAUSE
             return f"{self._host}: AU10001 handed back the token that had been refused"
         self._quiet_until = 0.0
+        self._unproven = flight.refused is not None
         return None
 
     def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:

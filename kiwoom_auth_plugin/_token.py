@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 
+from ._keys import Masked
+
 KST = timezone(timedelta(hours=9), "KST")
 """Korea Standard Time: no daylight saving."""
 
@@ -27,3 +29,10 @@ class AccessToken:
     def header(self) -> str:
         """The value of the Authorization header (RFC 6750, section 2.1)."""
         return f"Bearer {self.value}"
+
+
+def bearer_token(header: object) -> Masked | None:
+    """The token in an Authorization header of ours; None where it is somebody else's, or there is none."""
+    if not isinstance(header, str) or not header.startswith("Bearer "):
+        return None
+    return Masked(header.removeprefix("Bearer "))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiwoom_auth_plugin import InvalidTokenResponse, KiwoomAuthError
@@ -13,6 +13,8 @@ from kiwoom_auth_plugin._answer import SIZE_LIMIT, Answer
 from kiwoom_auth_plugin._au10001 import NAME, PATH, expiry, read, request_body
 from kiwoom_auth_plugin._keys import digest
 from kiwoom_auth_plugin._token import AccessToken
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 HOST = "https://api.kiwoom.com"
 SECRETKEY = "the-Secretkey-0123456789"
@@ -263,16 +265,19 @@ def token_or_error(answer):
         assert all("!" <= character <= "~" for character in token.value)
 
 
+@unhurried
 @given(st.integers(100, 599), any_headers, st.binary())
 def test_any_bytes_give_a_token_or_an_error(status, headers, body):
     token_or_error(Answer(status, headers, body))
 
 
+@unhurried
 @given(st.integers(200, 299) | st.integers(100, 599), any_headers, any_json | any_fields)
 def test_any_json_gives_a_token_or_an_error(status, headers, value):
     token_or_error(Answer(status, headers, json.dumps(value).encode()))
 
 
+@unhurried
 @given(st.datetimes(timezones=st.just(KST)))
 def test_every_moment_is_read_as_it_is_written(moment):
     moment = moment.replace(microsecond=0)

@@ -4,13 +4,15 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiwoom_auth_plugin import CredentialsRejected, InvalidTokenResponse, KiwoomAuthError
 from kiwoom_auth_plugin._answer import Answer
 from kiwoom_auth_plugin._au10002 import NAME, PATH, check, request_body
 from kiwoom_auth_plugin.testing import recorded
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 HOST = "https://mockapi.kiwoom.com"
 SECRETKEY = "the-Secretkey-0123456789"
@@ -70,6 +72,7 @@ def test_neither_token_nor_secretkey_is_quoted():
         assert secret not in f"{error}{error!r}{error.args}{vars(error)}"
 
 
+@unhurried
 @given(st.integers(100, 599), st.binary())
 def test_any_answer_says_yes_or_is_an_error(status, body):
     with contextlib.suppress(KiwoomAuthError):

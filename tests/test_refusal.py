@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
@@ -17,6 +17,8 @@ from kiwoom_auth_plugin._refusal import (
     worth_reading,
 )
 from kiwoom_auth_plugin.testing import recorded
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def said(return_code, return_msg, **more):
@@ -225,11 +227,13 @@ any_code = any_json | st.sampled_from([0, "0", 3, 8005, "8005", -1])
 any_text = any_json | st.sampled_from(["[8005:", "[8050:", "CODE=8103", "[2000]"])
 
 
+@unhurried
 @given(st.integers(200, 599), st.none() | st.binary())
 def test_any_bytes_are_judged(status, body):
     assert refuses_token(status, body) is (status == 401)
 
 
+@unhurried
 @given(st.integers(200, 599), any_code, any_text, st.sampled_from(["utf-8", "cp949", "utf-8-sig"]))
 def test_any_json_is_judged_by_its_code_and_nothing_else(status, return_code, return_msg, charset):
     body = json.dumps({"return_code": return_code, "return_msg": return_msg}).encode(charset)
@@ -238,12 +242,14 @@ def test_any_json_is_judged_by_its_code_and_nothing_else(status, return_code, re
     assert refuses_token(status, body) is (code in TOKEN_REFUSED or (status == 401 and code is None))
 
 
+@unhurried
 @given(st.dictionaries(st.text(), any_json))
 def test_an_answer_that_says_yes_never_refuses(fields):
     fields |= {"return_code": 0}
     assert not refuses_token(200, json.dumps(fields).encode())
 
 
+@unhurried
 @given(st.none() | st.text(), st.none() | st.text())
 def test_any_headers_are_judged(content_type, content_length):
     assert worth_reading(content_type, content_length) in {True, False}
