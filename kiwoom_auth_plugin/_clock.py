@@ -10,7 +10,8 @@ class Clock:
     ``now()`` is the wall clock, except that it never runs behind the monotonic clock: set back, the wall
     clock is out-run by the monotonic one; suspended, the monotonic clock stands still and the wall clock
     counts. What the wall clock was once seen to be ahead stays, so a clock set forward and then back does not
-    lengthen a token's life either.
+    lengthen a token's life either, nor costs an issue each time that it is done again. (The price: a later suspension
+    counts only as far as it exceeds that lead. A token that dies unnoticed is replaced when it is refused.)
 
     Args:
         wall: seconds since the epoch (POSIX time).

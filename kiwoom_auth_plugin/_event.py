@@ -18,15 +18,14 @@ class Event:
 
     def __init__(self) -> None:
         self._happened = threading.Event()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a signal handler may come back to it
         self._wakers: set[Callable[[], object]] = set()
 
     def set(self) -> None:
         """Let it happen, and wake all who wait, from whichever thread."""
-        with self._mutex:
-            self._happened.set()
-            wakers, self._wakers = self._wakers, set()
-        for wake in wakers:
+        self._happened.set()
+        # One by one: whoever interrupts this leaves the rest to be woken when it is set again.
+        while wake := self._next_waker():
             # Its loop is closed (asyncio) or its run is finished (trio): nobody is left to be woken.
             with contextlib.suppress(RuntimeError):
                 wake()
@@ -53,6 +52,10 @@ class Event:
                 return
         wake()
 
+    def _next_waker(self) -> Callable[[], object] | None:
+        with self._mutex:
+            return self._wakers.pop() if self._wakers else None
+
     def discard(self, wake: Callable[[], object]) -> None:
         """Forget about ``wake``."""
         with self._mutex:
@@ -61,12 +64,12 @@ class Event:
 
 def _in_trio() -> bool:
     """Whether this is a trio task. Asked first: in trio's guest mode both loops run in one thread."""
-    trio: Any = sys.modules.get("trio")
-    if trio is None:
+    lowlevel: Any = sys.modules.get("trio.lowlevel")
+    if lowlevel is None:
         return False
     try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
+        lowlevel.current_task()
+    except (AttributeError, RuntimeError):  # half imported, or not in trio
         return False
     return True
 
@@ -125,7 +128,7 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
         finally:
             finished.set()
 
-    threading.Thread(target=run, name=name).start()
+    threading.Thread(target=run, name=name, daemon=False).start()
     while not await finished.wait_async(3600.0):
         pass
     if raised:

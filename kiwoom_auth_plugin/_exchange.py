@@ -106,9 +106,8 @@ class Exchange:
         number = 0
         while True:
             number += 1
-            remaining = deadline - self._clock.monotonic()
             try:
-                return attempt(remaining)
+                return attempt(deadline - self._clock.monotonic())
             except KiwoomAuthError as error:
                 failure = error.copy()
             pause = _pause(number, failure)

@@ -58,6 +58,8 @@ class Issuer:
             TokenEndpointUnreachable: no answer came.
             InvalidTokenResponse: the answer's encoding is not one that can be read within bounds.
         """
+        if timeout <= 0:
+            raise self._unreachable(path, _TOO_LONG)
         post = self._post_by_requests if self._uses_requests(library) else self._post_by_httpx
         cutoff = Cutoff(timeout)
         try:

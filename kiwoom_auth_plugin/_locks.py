@@ -1,34 +1,37 @@
-"""Locks that a fork cannot leave locked for ever in the child."""
+"""Locks that neither a fork nor a signal handler or finaliser that comes back to them can leave locked for ever."""
 
 import os
 import threading
 import weakref
 from contextlib import suppress
+from typing import Any
 
 
-def lock_for_the_process() -> threading.Lock:
-    """A lock that a fork waits for, so that the child finds what it guards whole, and the lock free.
+def lock_for_the_process() -> Any:
+    """A re-entrant lock that a fork waits for, so that the child finds what it guards whole, and the lock free.
 
     It is never given back: for modules, not for objects.
     """
-    lock = threading.Lock()
+    lock = threading.RLock()
     with suppress(AttributeError):  # Windows does not fork
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
 
 
 class Renewed:
-    """Holds a lock that may be held for long; after a fork the child has another, which is free.
+    """Holds a re-entrant lock that may be held for long; after a fork the child has another, which is free.
 
     Args:
-        lock: the one to begin with.
+        lock: one for the process, which needs no renewal. None: one of its own.
     """
 
     __slots__ = ("__weakref__", "lock")
 
-    def __init__(self, lock: "threading.Lock | None" = None) -> None:
-        self.lock = threading.Lock() if lock is None else lock
-        _renewed.add(self)
+    def __init__(self, lock: Any = None) -> None:
+        self.lock: Any = lock
+        if lock is None:
+            self.lock = threading.RLock()
+            _renewed.add(self)
 
 
 _renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
@@ -36,7 +39,7 @@ _renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
 
 def _renew_all() -> None:
     for holder in _renewed:
-        holder.lock = threading.Lock()
+        holder.lock = threading.RLock()
 
 
 with suppress(AttributeError):  # as above

@@ -260,7 +260,10 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
 
     async def arevoke(self) -> None:
         """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
-        await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
+        try:
+            await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
+        except RuntimeError as error:
+            raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
 
     def _revoke_by(self, exchange: Exchange) -> None:
         token = self._source.cached(self._digest)

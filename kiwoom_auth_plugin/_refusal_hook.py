@@ -59,8 +59,10 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
+        if "Authorization" not in request.headers:
+            return None  # a foreign host has sent it here: requests has taken the token off on the way
         # After a redirect the header may be one that requests took from a netrc file.
-        refused = bearer_token(request.headers.get("Authorization"))
+        refused = bearer_token(request.headers["Authorization"])
         if not (refuses_header if refused is None else refuses_token)(response.status_code, content):
             return None
         if not _rewound(request.body, self._start):

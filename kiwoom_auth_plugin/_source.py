@@ -287,7 +287,9 @@ class TokenSource:
     def _send_off(self, flight: Flight, issue: Issue) -> None:
         """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
         try:
-            threading.Thread(target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue").start()
+            threading.Thread(
+                target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
+            ).start()
         except RuntimeError as error:
             self._land(flight, KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host))
 
