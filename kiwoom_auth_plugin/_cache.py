@@ -7,6 +7,7 @@ in calls that are synchronous anyway, and nobody waits for the cache of another.
 
 import logging
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import cachetools
@@ -50,34 +51,43 @@ class Slot:
 
     def look_up(self, digest: bytes) -> AccessToken | None:
         """The valid token that was issued for the secretkey with this digest."""
-        try:
-            with self._mutex.lock:
-                token: object = self._cache.get(self._key)
-        except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
-            self._warn("could not be read", error)
-            return None
+        token = self._guarded("could not be read", lambda: self._cache.get(self._key))
         if not isinstance(token, AccessToken) or token.secret_digest != digest:
             return None
         return token if self._clock.now() < token.deadline else None
 
     def put(self, token: AccessToken, still_wanted: Callable[[], bool]) -> None:
         """Keep the token, unless it has been refused meanwhile."""
-        try:
-            with self._mutex.lock:
-                if still_wanted():
-                    self._cache[self._key] = token
-        except Exception as error:  # noqa: BLE001 - as above
-            self._warn("did not take the token", error)
+
+        def put() -> None:
+            if still_wanted():
+                self._cache[self._key] = token
+
+        self._guarded("did not take the token", put)
 
     def evict(self, value: str) -> None:
         """Forget the token with this value, and no other."""
-        try:
-            with self._mutex.lock:
-                token: object = self._cache.get(self._key)
-                if isinstance(token, AccessToken) and token.value == value:
-                    del self._cache[self._key]
-        except Exception as error:  # noqa: BLE001 - as above
-            self._warn("did not drop the token", error)
 
-    def _warn(self, what: str, error: Exception) -> None:
-        log.warning("%s: the cache %s: %s", self._key[1], what, type(error).__name__)
+        def evict() -> None:
+            token: object = self._cache.get(self._key)
+            if isinstance(token, AccessToken) and token.value == value:
+                del self._cache[self._key]
+
+        self._guarded("did not drop the token", evict)
+
+    def _guarded(self, complaint: str, operation: Callable[[], object]) -> object:
+        """Run an operation on the cache under its mutex; a failure is logged, and gives None."""
+        mutex = self._mutex
+        try:
+            with mutex.lock:
+                if mutex.busy:
+                    return None  # a signal handler has come in the middle of another operation
+                try:
+                    mutex.busy = True
+                    return operation()
+                finally:
+                    mutex.busy = False
+        except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
+            with suppress(Exception):  # and so may a log filter
+                log.warning("%s: the cache %s: %s", self._key[1], complaint, type(error).__name__)
+            return None

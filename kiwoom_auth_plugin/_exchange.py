@@ -72,6 +72,7 @@ class Exchange:
 
     def __call__(self, lookup: Callable[[bytes], AccessToken | None], spent: float) -> AccessToken:
         """AU10001, unless ``lookup`` finds a token for the digest of the secretkey."""
+        deadline = self._clock.monotonic() + self.timeout - spent
         secretkey = self._secretkey.reveal(self._host)
         found = lookup(digest(secretkey))
         if found is not None:
@@ -83,7 +84,7 @@ class Exchange:
             answer = self._issuer.send(_au10001.PATH, body, remaining, self._library)
             return _au10001.read(answer, host=self._host, secretkey=secretkey, sent_at=sent_at, wall=wall)
 
-        return self._persist(attempt, self.timeout - spent)
+        return self._persist(attempt, deadline)
 
     def revoke(self, token: Masked) -> None:
         """AU10002 for the token.
@@ -91,6 +92,7 @@ class Exchange:
         Raises:
             KiwoomAuthError: the token may still live.
         """
+        deadline = self._clock.monotonic() + self.timeout
         secretkey = self._secretkey.reveal(self._host)
 
         def attempt(remaining: float) -> None:
@@ -98,11 +100,10 @@ class Exchange:
             answer = self._issuer.send(_au10002.PATH, body, remaining, self._library)
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
-        self._persist(attempt, self.timeout)
+        self._persist(attempt, deadline)
 
-    def _persist(self, attempt: Callable[[float], _T], timeout: float) -> _T:
-        """Try up to three times what may succeed later, all within the time-out."""
-        deadline = self._clock.monotonic() + timeout
+    def _persist(self, attempt: Callable[[float], _T], deadline: float) -> _T:
+        """Try up to three times what may succeed later, all before the deadline on the monotonic clock."""
         number = 0
         while True:
             number += 1

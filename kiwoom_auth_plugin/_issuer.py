@@ -77,12 +77,15 @@ class Issuer:
             )
         except _UNREACHABLE as exception:
             failure = self._unreachable(path, _TOO_LONG if cutoff.happened else _reason(exception))
+        except ImportError as exception:
+            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
         except Exception as exception:
-            if self._client is None:
+            if self._client is None and not isinstance(exception, _MISUSE):
                 raise  # not of the library's making: a signal handler's, say
             # A hook or a transport of client= may raise anything; who waits for a token still needs an answer.
             failure = KiwoomAuthError(
-                f"{self._host}: POST {path} failed: client= raised {type(exception).__name__}",
+                f"{self._host}: POST {path} failed: {'client=' if self._client else 'the library'} raised "
+                f"{type(exception).__name__}; check the proxy settings, or the hooks and transports of client=",
                 host=self._host,
             )
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
@@ -153,6 +156,12 @@ def _read(chunks: Iterable[bytes]) -> bytes:
     return bytes(content)
 
 
+_MISUSE: tuple[type[Exception], ...] = (
+    ValueError,
+    RuntimeError,
+    *(module.InvalidURL for module in _httpx.FAMILY),
+)
+"""What building a client raises where the environment's proxies or CA bundles are malformed."""
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,

@@ -25,9 +25,11 @@ class Renewed:
         lock: one for the process, which needs no renewal. None: one of its own.
     """
 
-    __slots__ = ("__weakref__", "lock")
+    __slots__ = ("__weakref__", "busy", "lock")
 
     def __init__(self, lock: Any = None) -> None:
+        self.busy = False
+        """Whether what it guards is being changed; whoever holds the lock and finds it so has come back to it."""
         self.lock: Any = lock
         if lock is None:
             self.lock = threading.RLock()
@@ -40,6 +42,7 @@ _renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
 def _renew_all() -> None:
     for holder in _renewed:
         holder.lock = threading.RLock()
+        holder.busy = False
 
 
 with suppress(AttributeError):  # as above

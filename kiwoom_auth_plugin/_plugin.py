@@ -40,7 +40,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         cache: a cachetools cache or any mutable mapping to keep the token in; None: one for the whole process.
         store: a place to share the token with other processes; None: it is not shared. Nothing else is built yet.
         client: the requests.Session, httpx.Client or httpx2.Client that sends AU10001 and AU10002; None: a fresh one
-            of the library that the call came from.
+            of requests, or of httpx where the call came from httpx or httpx2.
         timeout: seconds in total that an exchange with the token endpoint may take, attempts and body included.
         refresh_margin: seconds before expiry from which a refresh is tried in the background; 0: never.
 
@@ -50,6 +50,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
     """
 
     _clock: ClassVar[Clock] = SYSTEM
+    _appkey = _host = ""  # for the repr of one that is refused while it is made
 
     def __init__(
         self,
@@ -234,14 +235,17 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
     @property
     def expires_at(self) -> datetime | None:
         """Until when the cached token is used, on this machine's clock, in KST; None without one. Never issues."""
-        token = self._source.cached(self._digest)
-        if token is None:
+        # A vault is not asked for what is only looked at.
+        token = self._source.cached(self._digest) if isinstance(self._secretkey.source, str) else self._source.token
+        if token is None or token.deadline <= self._clock.now():
             return None
         remaining = token.deadline - self._clock.now()
         return datetime.fromtimestamp(self._clock.wall() + remaining, KST)
 
     def invalidate(self, token: str) -> None:
         """Forget this token if it is still the cached one, because a server (a WebSocket's, say) has refused it.
+
+        The server may hand back the same token: who calls this in a loop paces the loop.
 
         Args:
             token: the refused token; a newer one stays.

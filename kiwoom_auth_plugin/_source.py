@@ -1,7 +1,7 @@
 """Where the token comes from: the cachetools cache, one issue at a time, refresh, and rest after failure.
 
 One ``TokenSource`` is shared by all auth objects of the same keys, host and cache. Its present token is a snapshot,
-read without a lock. All else is read and changed under the mutex of the caches.
+read without a lock. All else is decided under one mutex, which is never held across input or output.
 
 An issue is a *flight*: it belongs to nobody who waits for it. The thread that runs it may be a caller's (a
 synchronous call) or its own (an asynchronous one, a refresh); when it is interrupted, one of the others takes over.
@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from typing import overload
 
 import cachetools
 
@@ -109,14 +110,15 @@ class TokenSource:
             KiwoomAuthError: there is none to be had.
         """
         while True:
-            found = self._present_or_under_way()
+            found = self._board()
             if found is None:
-                found = Flight(issue.timeout, refresh=False)
+                mine = Flight(issue.timeout, refresh=False)
                 try:
-                    if self._takes_off(found):
-                        self._fly(found, issue)
+                    found = self._board(mine)
+                    if found is mine:
+                        self._fly(mine, issue)
                 except BaseException:
-                    self._land(found, None)  # interrupted: one of those who wait takes over
+                    self._land(mine, None)  # interrupted: one of those who wait takes over
                     raise
             if isinstance(found, AccessToken):
                 return found
@@ -129,21 +131,20 @@ class TokenSource:
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
         while True:
-            found = self._present_or_under_way()
+            found = self._board()
+            mine = None
+            if found is None:
+                mine = Flight(issue.timeout, refresh=False)
+                try:
+                    found = self._board(mine)
+                    if found is mine:
+                        self._send_off(mine, issue)
+                except BaseException:
+                    self._land(mine, None)  # as above
+                    raise
             if isinstance(found, AccessToken):
                 return found
-            if found is not None:
-                done = found.event
-            else:
-                found = Flight(issue.timeout, refresh=False)
-                done = found.ended
-                try:
-                    if self._takes_off(found):
-                        self._send_off(found, issue)
-                except BaseException:
-                    self._land(found, None)  # as above
-                    raise
-            if not await done.wait_async(found.patience):
+            if not await (found.ended if found is mine else found.event).wait_async(found.patience):
                 self._give_up(found)
             token = found.result()
             if token is not None:
@@ -247,8 +248,14 @@ class TokenSource:
 
     # Flights
 
-    def _present_or_under_way(self) -> AccessToken | Flight | None:
-        """The present token, or else the flight under way; None where there is neither.
+    @overload
+    def _board(self) -> AccessToken | Flight | None: ...
+
+    @overload
+    def _board(self, mine: Flight) -> AccessToken | Flight: ...
+
+    def _board(self, mine: Flight | None = None) -> AccessToken | Flight | None:
+        """The present token, or else the flight under way, or else the caller's own, which is under way from now on.
 
         Raises:
             KiwoomAuthError: there was a failure just now.
@@ -261,20 +268,12 @@ class TokenSource:
             if flight is None or not flight.is_ours:
                 if self._failure is not None and now < self._rest_until:
                     raise self._failure.copy()
-                return None
+                if mine is not None:
+                    mine.refused = self._refused
+                    self._flight = mine
+                return mine
         self._refuse_reentry(flight)
         return flight
-
-    def _takes_off(self, flight: Flight) -> bool:
-        """Make this the flight under way; False, and it has landed without an outcome, where somebody was faster."""
-        with _mutex:
-            present = self.token is not None and self._clock.now() < self.token.deadline
-            if not present and (self._flight is None or not self._flight.is_ours):
-                flight.refused = self._refused
-                self._flight = flight
-                return True
-        self._land(flight, None)
-        return False
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():
@@ -323,7 +322,8 @@ class TokenSource:
             self._refuse_reentry(other)
             if not other.ended.wait(timeout - spent):
                 with _mutex:
-                    self._turn.flight = flight  # so that only this one waits for what hangs
+                    if self._turn.flight is other:
+                        self._turn.flight = flight  # so that only this one waits for what hangs
                 raise self._overdue(timeout)
 
     def _give_up(self, flight: Flight) -> None:
@@ -357,9 +357,9 @@ class TokenSource:
                     warning = self._adopt(outcome, flight)
             elif outcome is not None and not flight.landed:
                 warning = self._rest_after(outcome, flight)
-            if not flight.landed:
-                flight.outcome = outcome
-                flight.landed = True
+            if not flight.landed or isinstance(outcome, AccessToken):
+                flight.outcome = outcome  # a token that comes late is still good for whoever ran the flight
+            flight.landed = True
         flight.event.set()
         try:
             if isinstance(outcome, AccessToken):

@@ -1,0 +1,152 @@
+"""Every public name as a user's program meets it: checked by mypy and pyright, both strict, and run by a test."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import assert_type
+
+import cachetools
+import httpx
+import httpx2
+import requests
+
+import kiwoom_auth_plugin
+from kiwoom_auth_plugin import (
+    MOCK_HOST,
+    REAL_HOST,
+    AddressRejected,
+    CredentialsRejected,
+    HostMismatch,
+    InvalidTokenResponse,
+    IssueLimitExceeded,
+    KiwoomAuthError,
+    KiwoomBearerAuth,
+    TokenEndpointUnreachable,
+)
+from kiwoom_auth_plugin.errors import KiwoomAuthError as SameError
+from kiwoom_auth_plugin.testing import Answer, Call, Gate, KiwoomEmulator, ServerClock, recorded
+
+TR = "/api/dostk/stkinfo"
+HEADERS = {"api-id": "ka10001"}
+
+
+def construct(kiwoom: KiwoomEmulator, keys: Path) -> Iterator[KiwoomBearerAuth]:
+    """Every way to make one."""
+    assert_type(kiwoom_auth_plugin.__version__, str)
+    yield KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url)
+    yield KiwoomBearerAuth(
+        kiwoom.appkey, lambda: kiwoom.secretkey, host=kiwoom.url, cache={}, timeout=5, refresh_margin=0
+    )
+    cache: cachetools.TTLCache[tuple[str, str], object] = cachetools.TTLCache(maxsize=8, ttl=3600)
+    with requests.Session() as session:
+        yield KiwoomBearerAuth(
+            kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache=cache, client=session, store=None
+        )
+    with httpx.Client() as client:
+        yield KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, client=client)
+    yield assert_type(KiwoomBearerAuth.from_env(host=kiwoom.url), KiwoomBearerAuth)
+    yield assert_type(
+        KiwoomBearerAuth.from_files(keys / "appkey.txt", str(keys / "secretkey.txt"), host=kiwoom.url), KiwoomBearerAuth
+    )
+
+
+class SimulatedAuth(KiwoomBearerAuth):
+    """A user's own class keeps its type."""
+
+
+def for_both_environments(kiwoom: KiwoomEmulator) -> list[KiwoomBearerAuth]:
+    """One for each of Kiwoom's hosts."""
+    return [KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=host) for host in (REAL_HOST, MOCK_HOST)]
+
+
+def subclass(kiwoom: KiwoomEmulator) -> SimulatedAuth:
+    """The alternative constructors make the class that they are called on."""
+    return assert_type(SimulatedAuth.from_env(host=kiwoom.url), SimulatedAuth)
+
+
+def call(auth: KiwoomBearerAuth, url: str) -> list[int]:
+    """The synchronous libraries take it as it is."""
+    with requests.Session() as session, httpx.Client(auth=auth) as client, httpx2.Client(auth=auth) as client2:
+        session.auth = auth
+        return [
+            session.post(url, headers=HEADERS, json={}).status_code,
+            requests.post(url, headers=HEADERS, json={}, auth=auth, timeout=30).status_code,
+            client.post(url, headers=HEADERS, json={}).status_code,
+            httpx.post(url, headers=HEADERS, json={}, auth=auth).status_code,
+            client2.post(url, headers=HEADERS, json={}).status_code,
+        ]
+
+
+async def acall(auth: KiwoomBearerAuth, url: str) -> list[int]:
+    """So do the asynchronous ones."""
+    async with httpx.AsyncClient(auth=auth) as client, httpx2.AsyncClient(auth=auth) as client2:
+        return [
+            (await client.post(url, headers=HEADERS, json={})).status_code,
+            (await client2.post(url, headers=HEADERS, json={})).status_code,
+        ]
+
+
+def use_members(auth: KiwoomBearerAuth) -> None:
+    """What a WebSocket client uses."""
+    token = assert_type(auth.get_token(), str)
+    assert_type(auth.expires_at, datetime | None)
+    auth.invalidate(token)
+    auth.revoke()
+
+
+async def ause_members(auth: KiwoomBearerAuth) -> None:
+    """The same, asynchronously."""
+    token = assert_type(await auth.aget_token(), str)
+    auth.invalidate(token)
+    await auth.arevoke()
+
+
+def tell(auth: KiwoomBearerAuth) -> str:
+    """Errors are caught as one's own kind and as each library's."""
+    try:
+        auth.get_token()
+    except IssueLimitExceeded as error:
+        return f"wait {assert_type(error.retry_after, float | None)} seconds"
+    except (CredentialsRejected, AddressRejected, HostMismatch) as error:
+        assert_type(error.host, str | None)
+        return f"code {assert_type(error.code, int | None)}"
+    except (TokenEndpointUnreachable, InvalidTokenResponse) as error:
+        return f"status {assert_type(error.status_code, int | None)}"
+    except KiwoomAuthError as error:
+        assert_type(error.return_code, int | str | None)
+        assert_type(error.return_msg, str | None)
+        assert_type(error.request, None)
+        assert_type(error.response, None)
+        return f"retryable: {assert_type(error.retryable, bool)}"
+    return "issued"
+
+
+def as_libraries_errors(error: SameError) -> tuple[requests.RequestException, httpx.HTTPError, httpx2.HTTPError]:
+    """Each error is one of every library's."""
+    return error, error, error
+
+
+def script(kiwoom: KiwoomEmulator, auth: KiwoomBearerAuth) -> list[str]:
+    """The local Kiwoom and its errors, one after another."""
+    told: list[str] = []
+    unreachable = Answer(cut="reset")
+    for answer in (
+        recorded.BAD_KEY_PAIR,
+        recorded.ADDRESS_NOT_REGISTERED,
+        recorded.MAINTENANCE,
+        recorded.refusal(8012),
+        Answer.json({"return_code": 0}),
+    ):
+        kiwoom.script("/oauth2/token", assert_type(answer, Answer))
+        told.append(tell(auth))
+        auth.invalidate("")
+    kiwoom.script(TR, unreachable)
+    with kiwoom.hold(TR) as gate:
+        assert_type(gate, Gate)
+        assert_type(gate.parked, int)
+    told.append(tell(auth))
+    assert_type(kiwoom.clock, ServerClock)
+    kiwoom.clock.advance(timedelta(hours=1))
+    assert_type(kiwoom.journal, list[Call])
+    assert_type(kiwoom.issued, int)
+    return told
