@@ -1,0 +1,261 @@
+"""One event for threads, asyncio loops and trio runs: who waits is woken, who leaves leaves nothing."""
+
+import asyncio
+import gc
+import threading
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+from kiwoom_auth_plugin import _event
+from kiwoom_auth_plugin._event import Event, in_thread
+
+from .crowd import PATIENCE, Crowd, run_python, watch_waiting
+
+
+def test_it_wakes_threads_loops_and_runs_at_once(monkeypatch):
+    event = Event()
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.threads(50, lambda: event.wait(PATIENCE))
+    for backend in ("asyncio", "asyncio", "trio", "trio"):
+        crowd.loop(backend, 100, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(450)
+    event.set()
+    assert crowd.outcomes() == [True] * 450
+
+
+@pytest.mark.anyio
+async def test_one_that_has_happened_is_not_waited_for():
+    event = Event()
+    event.set()
+    event.set()
+    assert event.wait(0)
+    assert await event.wait_async(PATIENCE)
+    assert not event._wakers
+
+
+@pytest.mark.anyio
+async def test_waiting_is_bounded_and_leaves_nothing_behind():
+    event = Event()
+    assert not event.wait(0.001)
+    assert not await event.wait_async(0.001)
+    assert not event._wakers
+
+
+@pytest.mark.anyio
+async def test_one_that_happens_as_the_time_is_over_has_happened(monkeypatch):
+    event = Event()
+    monkeypatch.setattr(Event, "discard", lambda event, _wake: event.set())
+    assert await event.wait_async(0.001)
+
+
+@pytest.mark.anyio
+async def test_waiters_that_are_cancelled_leave_nothing_and_take_nobody_with_them(monkeypatch):
+    event = Event()
+    outcomes = []
+
+    async def stay():
+        outcomes.append(await event.wait_async(PATIENCE))
+
+    async with anyio.create_task_group() as staying:
+        async with anyio.create_task_group() as leaving:
+            for _ in range(10):
+                staying.start_soon(stay)
+                leaving.start_soon(event.wait_async, PATIENCE)
+            await anyio.wait_all_tasks_blocked()
+            assert len(event._wakers) == 20
+            leaving.cancel_scope.cancel()
+        assert len(event._wakers) == 10
+        event.set()
+    assert outcomes == [True] * 10
+
+
+@pytest.mark.anyio
+async def test_a_waiter_cancelled_in_the_same_moment_is_no_matter():
+    """Woken and cancelled before its loop has come round."""
+    event = Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(event.wait_async, PATIENCE)
+        await anyio.wait_all_tasks_blocked()
+        event.set()
+        tasks.cancel_scope.cancel()
+    assert not event._wakers
+
+
+def test_a_waker_of_which_the_time_is_over_in_the_same_moment_is_no_matter():
+    """The timer and the event both finish the waiting: an asyncio future takes only one result."""
+
+    async def main():
+        event = Event()
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+        waiting = asyncio.ensure_future(event.wait_async(0))
+        await asyncio.sleep(0)
+        event.set()
+        assert await waiting
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return failures
+
+    assert asyncio.run(main()) == []
+
+
+def test_a_closed_loop_is_skipped_and_the_others_are_woken(monkeypatch):
+    event = Event()
+    wait_for_waiting = watch_waiting(monkeypatch)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(event.wait_async(PATIENCE))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    task._log_destroy_pending = False  # asyncio's own complaint about such a loop
+    loop.close()
+    crowd = Crowd()
+    crowd.threads(1, lambda: event.wait(PATIENCE))
+    crowd.loop("trio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(3)
+    event.set()
+    assert crowd.outcomes() == [True] * 2
+    del task
+    gc.collect()
+
+
+def test_a_finished_trio_run_is_skipped():
+    event = Event()
+    token = []
+
+    async def main():
+        token.append(trio.lowlevel.current_trio_token())
+
+    trio.run(main)
+    woken = threading.Event()
+    event.add(lambda: token[0].run_sync_soon(print))
+    event.add(woken.set)
+    event.set()
+    assert woken.is_set()
+
+
+def test_wakers_may_come_and_go_while_it_happens():
+    """No lock is held while wakers are called: they may use the event themselves."""
+    event = Event()
+    again = threading.Event()
+
+    def wake():
+        event.add(again.set)
+        event.discard(wake)
+        event.set()
+
+    event.add(wake)
+    done = threading.Thread(target=event.set, daemon=True)
+    done.start()
+    done.join(PATIENCE)
+    assert again.is_set()
+
+
+GUEST = """
+import asyncio, threading
+import trio
+from kiwoom_auth_plugin._event import Event
+
+event = Event()
+outcomes = {}
+
+
+async def guest():
+    outcomes["trio"] = await event.wait_async(60)
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    trio.lowlevel.start_guest_run(
+        guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=lambda _outcome: over.set_result(None)
+    )
+
+    async def host():
+        outcomes["asyncio"] = await event.wait_async(60)
+
+    task = asyncio.create_task(host())
+    while len(event._wakers) < 2:
+        await asyncio.sleep(0)
+    threading.Thread(target=event.set).start()
+    await asyncio.gather(task, over)
+
+
+asyncio.run(main())
+print(outcomes == {"trio": True, "asyncio": True})
+"""
+
+
+def test_in_trios_guest_mode_each_task_waits_in_its_own_world():
+    done = run_python(GUEST)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_without_trio_nothing_of_it_is_imported():
+    code = "import sys, asyncio; from kiwoom_auth_plugin._event import Event; e = Event(); e.set();"
+    code += "print(asyncio.run(e.wait_async(1)), 'trio' in sys.modules)"
+    done = run_python(code)
+    assert done.stdout == "True False\n", done.stderr
+
+
+# in_thread
+
+
+@pytest.mark.anyio
+async def test_a_call_in_a_thread_of_its_own_is_waited_for():
+    names = []
+    await in_thread(lambda: names.append(threading.current_thread().name), "kiwoom-auth-test")
+    assert names == ["kiwoom-auth-test"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+async def test_what_the_call_raises_is_raised(error):
+    def call():
+        raise error
+
+    with pytest.raises(error):
+        await in_thread(call, "kiwoom-auth-test")
+
+
+@pytest.mark.anyio
+async def test_a_waiter_that_is_cancelled_leaves_the_call_running():
+    go_on = threading.Event()
+    done = threading.Event()
+
+    def call():
+        go_on.wait(PATIENCE)
+        done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(in_thread, call, "kiwoom-auth-test")
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    go_on.set()
+    assert done.wait(PATIENCE)
+    for thread in threading.enumerate():
+        if thread.name == "kiwoom-auth-test":
+            thread.join(PATIENCE)
+
+
+@pytest.mark.anyio
+async def test_a_call_that_takes_long_is_waited_for_all_the_same(monkeypatch):
+    """Each wait is bounded; the call is not."""
+    original = Event.wait_async
+    waits = []
+
+    async def impatient(event, _timeout):
+        waits.append(1)
+        if len(waits) == 3:
+            go_on.set()
+        return await original(event, PATIENCE if len(waits) > 2 else 0)
+
+    monkeypatch.setattr(_event.Event, "wait_async", impatient)
+    go_on = threading.Event()
+    await in_thread(lambda: go_on.wait(PATIENCE), "kiwoom-auth-test")
+    assert len(waits) >= 3

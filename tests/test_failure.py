@@ -1,0 +1,260 @@
+"""What callers get when AU10001 fails: each an error of its own, soon, and the server is not stormed."""
+
+import asyncio
+import logging
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import anyio
+import httpx
+import pytest
+import requests
+
+from kiwoom_auth_plugin import (
+    AddressRejected,
+    CredentialsRejected,
+    InvalidTokenResponse,
+    IssueLimitExceeded,
+    KiwoomAuthError,
+    TokenEndpointUnreachable,
+    _exchange,
+)
+from kiwoom_auth_plugin.testing import Answer, recorded
+
+from .clients import BODY, HEADERS, TR, every_client, in_time
+from .crowd import Crowd, land, watch_waiting
+from .leaks import shown_by
+
+ERROR_500 = Answer.html("<html>oops</html>", 500)
+LOST = Answer.as_usual(cut="before")
+RESET = Answer.as_usual(cut="reset")
+HALF = Answer.as_usual(cut="body")
+TOKEN = "/oauth2/token"
+
+PASSING = {
+    "500": (ERROR_500, InvalidTokenResponse),
+    "1999 with 500": (recorded.UNEXPECTED_ERROR, KiwoomAuthError),
+    "8009": (recorded.ISSUE_FAILED, KiwoomAuthError),
+    "429": (recorded.ISSUED_TOO_OFTEN, IssueLimitExceeded),
+    "lost": (LOST, TokenEndpointUnreachable),
+    "reset": (RESET, TokenEndpointUnreachable),
+    "cut in the body": (HALF, TokenEndpointUnreachable),
+}
+LASTING = {
+    "8001": (recorded.BAD_KEY_PAIR, CredentialsRejected),
+    "8030": (recorded.WRONG_ENVIRONMENT, CredentialsRejected),
+    "8050": (recorded.ADDRESS_NOT_REGISTERED, AddressRejected),
+    "8040": (recorded.TERMINAL_REFUSED, AddressRejected),
+    "maintenance": (recorded.MAINTENANCE, InvalidTokenResponse),
+    "weekend": (recorded.WEEKEND_REDIRECT, InvalidTokenResponse),
+    "garbage": (Answer(body=b"\xff\xfe\x00garbage"), InvalidTokenResponse),
+    "no token": (Answer.json({"return_code": 0}), InvalidTokenResponse),
+}
+passing = pytest.mark.parametrize(("answer", "error"), PASSING.values(), ids=PASSING)
+lasting = pytest.mark.parametrize(("answer", "error"), LASTING.values(), ids=LASTING)
+anything = pytest.mark.parametrize(("answer", "error"), (PASSING | LASTING).values(), ids=PASSING | LASTING)
+
+
+def attempts(kiwoom):
+    return len(kiwoom.calls("au10001"))
+
+
+def fail(auth, error=KiwoomAuthError):
+    with pytest.raises(error) as caught:
+        auth.get_token()
+    return caught.value
+
+
+@anything
+def test_a_thousand_waiters_get_an_exception_object_each(make_auth, kiwoom_emulator, clock, monkeypatch, answer, error):
+    auth = make_auth(clock=clock)
+    kiwoom_emulator.script(TOKEN, *[answer] * 50)
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.threads(50, auth.get_token)
+    crowd.loop("asyncio", 500, auth.aget_token)
+    crowd.loop("trio", 450, auth.aget_token)
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        wait_for_waiting(999)
+    outcomes = crowd.outcomes()
+    assert {type(outcome) for outcome in outcomes} == {error}
+    assert len({id(outcome) for outcome in outcomes}) == 1000
+    assert len({str(outcome) for outcome in outcomes}) == 1
+    assert attempts(kiwoom_emulator) == (3 if outcomes[0].retryable else 1)
+
+
+@every_client
+def test_the_old_error_handling_catches_it(make_auth, kiwoom_emulator, clock, open_client):
+    kiwoom_emulator.script(TOKEN, *[RESET] * 3)
+    library = open_client.library
+    expected = requests.ConnectionError if library is requests else library.TransportError
+    with open_client(make_auth(clock=clock)) as client, pytest.raises(expected):
+        client.post(kiwoom_emulator.url + TR)
+
+
+def test_an_endpoint_that_is_down_is_tried_three_times(make_auth, clock):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    auth = make_auth(clock=clock, host=f"http://127.0.0.1:{port}")
+    assert "refused" in str(fail(auth, TokenEndpointUnreachable))
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_an_endpoint_that_hangs_is_left_in_time(make_auth, kiwoom_emulator, ask):
+    auth = make_auth(timeout=0.3)
+
+    def call():
+        return auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
+
+    with kiwoom_emulator.hold() as gate:
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(call)
+        assert gate.parked == 1
+        land()
+
+
+# Trying again
+
+
+@passing
+def test_what_may_pass_is_tried_again(make_auth, kiwoom_emulator, clock, answer, error):
+    kiwoom_emulator.script(TOKEN, answer, answer)
+    auth = make_auth(clock=clock)
+    assert auth.get_token() == kiwoom_emulator.token
+    assert attempts(kiwoom_emulator) == 3
+
+
+@lasting
+def test_what_stays_is_not_tried_again(make_auth, kiwoom_emulator, clock, answer, error):
+    kiwoom_emulator.script(TOKEN, answer)
+    assert not fail(make_auth(clock=clock), error).retryable
+    assert attempts(kiwoom_emulator) == 1
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize(("chance", "pauses"), [(0.0, [0.5, 1.0]), (0.5, [0.75, 1.5]), (0.999, [0.9995, 1.999])])
+def test_pauses_double_and_are_stretched_by_chance(make_auth, kiwoom_emulator, clock, monkeypatch, chance, pauses):
+    monkeypatch.setattr(_exchange.random, "random", lambda: chance)
+    kiwoom_emulator.script(TOKEN, ERROR_500, ERROR_500)
+    make_auth(clock=clock).get_token()
+    assert clock.slept == pytest.approx(pauses)
+
+
+def test_the_pauses_of_two_callers_differ(make_auth, kiwoom_emulator, clock):
+    kiwoom_emulator.script(TOKEN, *[ERROR_500] * 20)
+    for _ in range(5):
+        auth = make_auth(clock=clock)
+        fail(auth)
+        clock.advance(100)
+    assert len(set(clock.slept)) == len(clock.slept) == 10
+
+
+@pytest.mark.parametrize("timeout", [0.4, 1.4])
+def test_trying_again_ends_with_the_timeout(make_auth, kiwoom_emulator, clock, timeout):
+    """The next attempt would come after it."""
+    kiwoom_emulator.script(TOKEN, *[ERROR_500] * 3)
+    auth = make_auth(clock=clock, timeout=timeout)
+    fail(auth)
+    assert sum(clock.slept) < timeout
+    assert attempts(kiwoom_emulator) == len(clock.slept) + 1 < 3
+
+
+def limited(seconds, status=429):
+    return Answer.json({"return_code": 5, "return_msg": "[1700:...]"}, status, headers=(("Retry-After", seconds),))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(make_auth, kiwoom_emulator, clock, status, form):
+    kiwoom_emulator.clock.freeze()
+    kiwoom_emulator.clock.set(datetime.now(UTC).replace(microsecond=0))
+    until = format_datetime(kiwoom_emulator.clock.now() + timedelta(seconds=4), usegmt=True)
+    body = Answer.html("busy", status, headers=(("Retry-After", "4" if form == "seconds" else until),))
+    kiwoom_emulator.script(TOKEN, body)
+    assert make_auth(clock=clock).get_token() == kiwoom_emulator.token
+    assert clock.slept == [4.0]
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1e9", "0x10", ""])
+def test_a_retry_after_that_is_none_counts_for_nothing(make_auth, kiwoom_emulator, clock, value):
+    kiwoom_emulator.script(TOKEN, limited(value))
+    make_auth(clock=clock).get_token()
+    assert 0.5 <= clock.slept[0] <= 1.0
+
+
+def test_a_refused_call_whose_issue_fails_raises_that_failure(make_auth, kiwoom_emulator, clock):
+    auth = make_auth(clock=clock)
+    auth.get_token()
+    kiwoom_emulator.expire_tokens()
+    kiwoom_emulator.script(TOKEN, recorded.ADDRESS_NOT_REGISTERED)
+    with pytest.raises(AddressRejected, match="8050"):
+        requests.post(auth._host + TR, data=BODY, headers=HEADERS, auth=auth, timeout=30)
+    clock.advance(1)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+# Nothing else goes wrong with it
+
+
+def test_where_no_thread_is_to_be_had_the_caller_is_told(make_auth, kiwoom_emulator, clock, monkeypatch):
+    auth = make_auth(clock=clock)
+
+    async def main():
+        def refuse(thread, original=threading.Thread.start):
+            if thread.name.startswith("kiwoom-auth"):
+                raise RuntimeError("can't start new thread")
+            original(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(KiwoomAuthError, match="can't start new thread"):
+            await auth.aget_token()
+        monkeypatch.undo()
+
+    asyncio.run(main())
+    clock.advance(1)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_a_bug_in_the_exchange_is_an_error_for_whoever_asks(make_auth, kiwoom_emulator, clock, monkeypatch):
+    """In the caller's own thread it may as well be an exception of a signal handler's: that is the caller's."""
+    auth = make_auth(clock=clock)
+    monkeypatch.setattr(_exchange._au10001, "read", lambda *_args, **_options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        auth.get_token()
+    with pytest.raises(KiwoomAuthError, match="ZeroDivisionError"):
+        anyio.run(auth.aget_token)
+
+
+@pytest.mark.parametrize("way", ["get_token", "aget_token", "requests", "httpx"])
+@anything
+def test_no_secret_is_reachable_from_the_error(make_auth, kiwoom_emulator, clock, caplog, answer, error, way):
+    caplog.set_level(logging.DEBUG)
+    auth = make_auth(clock=clock)
+    kiwoom_emulator.script(TOKEN, *[answer] * 3)
+    ways = {
+        "get_token": auth.get_token,
+        "aget_token": lambda: anyio.run(auth.aget_token),
+        "requests": lambda: requests.post(auth._host + TR, data=BODY, headers=HEADERS, auth=auth, timeout=30),
+        "httpx": lambda: httpx.post(auth._host + TR, content=BODY, headers=HEADERS, auth=auth),
+    }
+    with pytest.raises(error) as caught:
+        ways[way]()
+    assert kiwoom_emulator.secretkey not in shown_by(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize("answer", [ERROR_500, LOST, recorded.REVOKE_FAILED, recorded.BAD_KEY_PAIR])
+@pytest.mark.parametrize("way", ["revoke", "arevoke"])
+def test_no_secret_is_reachable_from_the_error_of_a_revocation(make_auth, kiwoom_emulator, clock, caplog, answer, way):
+    caplog.set_level(logging.DEBUG)
+    auth = make_auth(clock=clock)
+    token = auth.get_token()
+    kiwoom_emulator.script("/oauth2/revoke", *[answer] * 3)
+    with pytest.raises(KiwoomAuthError) as caught:
+        auth.revoke() if way == "revoke" else anyio.run(auth.arevoke)
+    for secret in (token, kiwoom_emulator.secretkey):
+        assert secret not in shown_by(caught.value) + caplog.text

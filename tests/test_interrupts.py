@@ -1,0 +1,133 @@
+"""The one that runs an AU10001 for the others is interrupted: another takes over, wherever it happened."""
+
+import threading
+
+import pytest
+
+from kiwoom_auth_plugin import KiwoomAuthError
+
+from .clients import in_time
+from .crowd import Crowd, run_python, watch_waiting
+from .traps import session_with
+
+
+def client_that_raises(error):
+    """A requests.Session whose first answer is lost in an exception."""
+    left = [error]
+
+    def spring():
+        if left:
+            raise left.pop()
+
+    return session_with(spring)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_when_the_leader_is_interrupted_another_takes_over(make_auth, kiwoom_emulator, monkeypatch, error):
+    wait_for_waiting = watch_waiting(monkeypatch)
+    auth = make_auth(client=client_that_raises(error))
+    leader, others = Crowd(), Crowd()
+    leader.threads(1, auth.get_token)
+    others.threads(5, auth.get_token)
+    others.loop("asyncio", 5, auth.aget_token)
+    others.loop("trio", 5, auth.aget_token)
+    with kiwoom_emulator.hold() as gate:
+        leader.go()
+        gate.wait_for(1)
+        others.go()
+        wait_for_waiting(15)
+    assert [type(outcome) for outcome in leader.outcomes()] == [error]
+    assert others.outcomes() == [kiwoom_emulator.token] * 15
+    assert len(kiwoom_emulator.calls("au10001")) == 2
+
+
+@pytest.mark.anyio
+async def test_what_interrupts_an_exchange_without_a_caller_becomes_an_error(make_auth, kiwoom_emulator, caplog):
+    auth = make_auth(client=client_that_raises(SystemExit))
+    with pytest.raises(KiwoomAuthError, match="SystemExit"):
+        await auth.aget_token()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_revocation_has_forgotten_the_token(make_auth, kiwoom_emulator, error):
+    auth = make_auth()
+    auth.get_token()
+    raising = make_auth(client=client_that_raises(error))
+    with pytest.raises(error):
+        raising.revoke()
+    assert auth.expires_at is None
+
+
+INTERRUPTED_EVERYWHERE = """
+import collections, itertools, sys, threading
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.testing import KiwoomEmulator
+
+OURS = ("_source.py", "_flight.py", "_cache.py", "_event.py", "contextlib.py")
+
+
+def interrupted(point, call):
+    # Signals are looked at as a function starts and after one has returned; the traceback is kept.
+    passed = itertools.count(1)
+
+    def profile(frame, event, argument):
+        if frame.f_code.co_filename.endswith(OURS) and event in {"call", "return", "c_return"}:
+            if next(passed) == point:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.setprofile(None)
+    return None
+
+
+with KiwoomEmulator(reissue="replace") as kiwoom:
+    stuck = []
+    for point in itertools.count(1):
+        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={}, timeout=600)
+        error = interrupted(point, auth.get_token)
+        if error is None:
+            break
+        other = threading.Thread(target=auth.get_token, daemon=True)
+        other.start()
+        other.join(5)
+        if other.is_alive():
+            where = error.__traceback__
+            while where.tb_next and where.tb_next.tb_frame.f_code.co_name != "profile":
+                where = where.tb_next
+            stuck.append(f"{where.tb_frame.f_code.co_qualname}, line {where.tb_lineno}")
+    for place, times in collections.Counter(stuck).items():
+        print("stuck after an interrupt in", place, "x", times)
+    print(point, "points")
+    sys.stdout.flush()
+    import os
+    os._exit(bool(stuck) or point < 20)
+"""
+
+
+def test_an_interrupt_anywhere_in_the_leaders_call_leaves_nobody_stuck():
+    done = run_python(INTERRUPTED_EVERYWHERE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_task_that_is_interrupted_as_it_starts_the_thread_leaves_nobody_stuck(auth, kiwoom_emulator, monkeypatch):
+    """Ctrl-C on the event loop's thread."""
+
+    def interrupt(_thread):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            drive(auth.aget_token())
+    assert in_time(auth.get_token) == kiwoom_emulator.token
+
+
+def drive(coroutine):
+    """Run a coroutine that has nothing to wait for."""
+    coroutine.send(None)

@@ -1,0 +1,126 @@
+"""An AU10001 that hangs where no time-out reaches: those who wait give it up, and it does no harm when it returns."""
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+from kiwoom_auth_plugin import TokenEndpointUnreachable, _flight, _source
+
+from .crowd import PATIENCE, Crowd, land
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch):
+    """Those who wait do so for the time-out and no longer."""
+    monkeypatch.setattr(_flight, "GRACE", 0.0)
+    monkeypatch.setattr(_source, "GRACE", 0.0)
+
+
+class Vault:
+    """A secretkey callable that hangs the first time, until it is told to go on."""
+
+    def __init__(self, secretkey):
+        self._secretkey = secretkey
+        self._calls = 0
+        self.hangs, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self._calls += 1
+        if self._calls == 1:
+            self.hangs.set()
+            self.go_on.wait(PATIENCE)
+        return self._secretkey
+
+
+@pytest.fixture
+def vault(kiwoom_emulator):
+    made = Vault(kiwoom_emulator.secretkey)
+    yield made
+    made.go_on.set()
+    land()
+
+
+@pytest.fixture
+def hanging(make_auth, vault, clock):
+    """An auth object whose first AU10001 hangs in a thread."""
+    auth = make_auth(secretkey=vault, clock=clock, timeout=0.2)
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    crowd.go()
+    assert vault.hangs.wait(PATIENCE)
+    return auth, crowd
+
+
+def test_those_who_wait_give_it_up_together(hanging):
+    auth, _ = hanging
+    crowd = Crowd()
+    crowd.threads(5, auth.get_token)
+    crowd.loop("asyncio", 5, auth.aget_token)
+    crowd.loop("trio", 5, auth.aget_token)
+    outcomes = crowd.go().outcomes()
+    assert {type(outcome) for outcome in outcomes} == {TokenEndpointUnreachable}
+    assert len({id(outcome) for outcome in outcomes}) == 15
+    assert "no answer to AU10001 within 0.2 seconds" in str(outcomes[0])
+
+
+def test_the_next_caller_asks_for_itself(hanging, kiwoom_emulator, clock):
+    auth, _ = hanging
+    with pytest.raises(TokenEndpointUnreachable):
+        auth.get_token()
+    clock.advance(1)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+@pytest.mark.anyio
+async def test_a_task_gives_up_the_one_that_it_has_started(make_auth, vault, clock):
+    auth = make_auth(secretkey=vault, clock=clock, timeout=0.2)
+    with pytest.raises(TokenEndpointUnreachable):
+        await auth.aget_token()
+    vault.go_on.set()
+    await anyio.to_thread.run_sync(land)
+
+
+def test_what_comes_back_late_does_not_replace_a_newer_token(hanging, vault, kiwoom_emulator, clock):
+    auth, crowd = hanging
+    with pytest.raises(TokenEndpointUnreachable):
+        auth.get_token()
+    clock.advance(1)
+    auth.invalidate(auth.get_token())
+    kiwoom_emulator.expire_tokens()
+    newer = auth.get_token()
+    vault.go_on.set()
+    crowd.outcomes()
+    assert auth.get_token() == newer
+
+
+def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(make_auth, kiwoom_emulator):
+    cache = {}
+    auth = make_auth(cache=cache)
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    landed = threading.Event()
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        auth._source._flight.event.add(landed.set)
+        with auth._source._slot._mutex.lock:
+            gate.release()
+            landed.wait(PATIENCE)
+            assert auth._source.drop_refused(auth._source.token.value)
+    crowd.outcomes()
+    assert cache == {}
+
+
+def test_a_loop_goes_on_while_an_exchange_hangs(hanging):
+    auth, _ = hanging
+
+    async def main():
+        waiting = asyncio.ensure_future(auth.aget_token())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+
+    asyncio.run(main())

@@ -1,0 +1,122 @@
+"""A call from within its own AU10001 raises a clear error instead of hanging."""
+
+import asyncio
+import logging
+
+import httpx
+import httpx2
+import pytest
+import requests
+
+from kiwoom_auth_plugin import KiwoomAuthError
+
+from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
+from .crowd import PATIENCE, run_python
+from .traps import session_with
+
+
+def reentering(make_auth, emulator, kind):
+    """An auth object whose own AU10001 uses it."""
+    auths = []
+
+    def call(*_args, **_options):
+        return auths[0].get_token()
+
+    client = None
+    secretkey = emulator.secretkey
+    if kind == "requests adapter":
+        client = session_with(call)
+    elif kind == "requests adapter that calls":
+        client = session_with(lambda: requests.post(emulator.url + TR, auth=auths[0], timeout=PATIENCE))
+    elif kind == "httpx hook":
+        client = httpx.Client(event_hooks={"request": [call]}, verify=CERTIFICATES)
+    elif kind == "httpx2 hook":
+        client = httpx2.Client(event_hooks={"response": [call]}, verify=CERTIFICATES)
+    elif kind == "asyncio in a hook":
+        client = httpx.Client(event_hooks={"request": [lambda _request: asyncio.run(auths[0].aget_token())]})
+    elif kind == "secretkey":
+        secretkey = call
+    auths.append(make_auth(client=client, secretkey=secretkey, cache={}))
+    return auths[0]
+
+
+KINDS = [
+    "requests adapter",
+    "requests adapter that calls",
+    "httpx hook",
+    "httpx2 hook",
+    "asyncio in a hook",
+    "secretkey",
+]
+
+
+def says_so(error):
+    return "from within its own AU10001 call" in str(error) or (error.__cause__ and says_so(error.__cause__))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_from_within_its_own_exchange_raises_a_clear_error(make_auth, kiwoom_emulator, kind):
+    auth = reentering(make_auth, kiwoom_emulator, kind)
+    with pytest.raises(KiwoomAuthError) as caught:
+        in_time(auth.get_token)
+    assert says_so(caught.value)
+    assert not caught.value.retryable
+    assert len(kiwoom_emulator.calls("au10001")) <= 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_from_within_its_own_asynchronous_exchange_does(make_auth, kiwoom_emulator, kind):
+    auth = reentering(make_auth, kiwoom_emulator, kind)
+    with pytest.raises(KiwoomAuthError) as caught:
+        await auth.aget_token()
+    assert says_so(caught.value)
+
+
+REENTRANT_CACHE = """
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.testing import KiwoomEmulator
+
+class Nosy(dict):
+    def get(self, key, default=None):
+        try:
+            auth.get_token()
+        except Exception as error:
+            print(type(error).__name__)
+        return super().get(key, default)
+
+with KiwoomEmulator() as kiwoom:
+    auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache=Nosy())
+    print(auth.get_token() == kiwoom.token)
+"""
+
+
+def test_a_cache_that_uses_the_auth_object_does_not_hang_it():
+    done = run_python(REENTRANT_CACHE)
+    assert done.stdout.split() == ["KiwoomAuthError", "True"], done.stderr
+
+
+class Nosy(logging.Handler):
+    """A log handler that uses the auth object: it sends mail by way of an authenticated call, say."""
+
+    def __init__(self, auth):
+        super().__init__()
+        self._auth = auth
+        self.met = []
+
+    def emit(self, _record):
+        self.met.append(self._auth.get_token())
+
+
+def test_a_log_handler_may_use_the_auth_object(auth, kiwoom_emulator):
+    handler = Nosy(auth)
+    logger = logging.getLogger("kiwoom_auth_plugin")
+    logger.addHandler(handler)
+    try:
+        auth.get_token()
+        kiwoom_emulator.refuse_next(2)
+        in_time(lambda: requests.post(auth._host + TR, data=BODY, headers=HEADERS, auth=auth, timeout=PATIENCE))
+        assert in_time(auth.get_token) == kiwoom_emulator.token
+    finally:
+        logger.removeHandler(handler)
+    assert handler.met == [kiwoom_emulator.token]
