@@ -14,8 +14,7 @@ import warnings
 import pytest
 import requests
 
-from kiwoom_auth_plugin import _source
-from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin import KiwoomBearerAuth, _source
 from kiwoom_auth_plugin.testing import recorded
 
 from .clients import BODY, HEADERS, TR

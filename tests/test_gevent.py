@@ -59,7 +59,7 @@ print("killed")
 def test_greenlets_share_one_issue_and_survive_each_other(kiwoom_emulator):
     arguments = [kiwoom_emulator.url, kiwoom_emulator.appkey, kiwoom_emulator.secretkey, TR]
     process = subprocess.Popen(
-        [sys.executable, "-c", PATCHED, *arguments],
+        [sys.executable, "-u", "-c", PATCHED, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,6 +9,7 @@ import pytest
 from kiwoom_auth_plugin import TokenEndpointUnreachable, _flight, _source
 
 from .crowd import PATIENCE, Crowd, land
+from .traps import session_with
 
 
 @pytest.fixture(autouse=True)
@@ -82,17 +83,28 @@ async def test_a_task_gives_up_the_one_that_it_has_started(make_auth, vault, clo
     await anyio.to_thread.run_sync(land)
 
 
-def test_what_comes_back_late_does_not_replace_a_newer_token(hanging, vault, kiwoom_emulator, clock):
-    auth, crowd = hanging
+def test_what_comes_back_late_does_not_replace_a_newer_token(make_auth, kiwoom_emulator, clock):
+    """The answer hangs on its way; the token in it has died when it arrives."""
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def spring():
+        if not hangs.is_set():
+            hangs.set()
+            go_on.wait(PATIENCE)
+
+    auth = make_auth(client=session_with(spring), clock=clock, timeout=0.2)
+    late = Crowd()
+    late.threads(1, auth.get_token)
+    late.go()
+    assert hangs.wait(PATIENCE)
     with pytest.raises(TokenEndpointUnreachable):
         auth.get_token()
     clock.advance(1)
-    auth.invalidate(auth.get_token())
     kiwoom_emulator.expire_tokens()
     newer = auth.get_token()
-    vault.go_on.set()
-    crowd.outcomes()
-    assert auth.get_token() == newer
+    go_on.set()
+    late.outcomes()
+    assert auth.get_token() == newer == kiwoom_emulator.token
 
 
 def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(make_auth, kiwoom_emulator):

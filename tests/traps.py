@@ -13,6 +13,7 @@ class Trap(requests.adapters.HTTPAdapter):
 
     def send(self, *args, **options):
         answer = super().send(*args, **options)
+        assert answer.content  # the whole answer is here
         try:
             self._spring()
         except BaseException:

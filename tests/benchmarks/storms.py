@@ -40,6 +40,10 @@ def main() -> None:
         one = seconds(lambda: ask_once(kiwoom))
         row("one exchange", f"{one * 1000:.0f} ms")
         row(
+            "2,200 callers that ask for nothing",
+            f"{statistics.median(idle() for _ in range(5)) / one:.2f} exchanges",
+        )
+        row(
             "cold storm: 2,200 callers",
             f"{statistics.median(cold_storm(kiwoom) for _ in range(5)) / one:.2f} exchanges",
         )
