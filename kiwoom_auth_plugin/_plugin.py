@@ -314,7 +314,8 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         if origin is not None and origin.is_kiwoom:
             raise HostMismatch(
                 f"{self._host}: this auth object is not for {origin.url}: tokens serve only the host that issued them. "
-                f"Make another with host={origin.url!r} and the key pair of that environment.",
+                f"Call {self._host}, or, if you mean {origin.url}, make another auth object with that as host= and the "
+                "key pair of that environment.",
                 host=self._host,
             )
         return False

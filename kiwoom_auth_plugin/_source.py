@@ -360,22 +360,24 @@ class TokenSource:
             if not flight.landed or isinstance(outcome, AccessToken):
                 flight.outcome = outcome  # a token that comes late is still good for whoever ran the flight
             flight.landed = True
+        if warning:
+            with suppress(Exception):  # a log filter may raise anything
+                log.warning("%s", warning)
         flight.event.set()
         try:
             if isinstance(outcome, AccessToken):
                 self._slot.put(outcome, lambda: self.token is outcome)
         finally:
             flight.ended.set()
-        if warning:
-            # Not under the mutex, and last: a log handler may call anything, and a filter raise anything.
-            with suppress(Exception):
-                log.warning("%s", warning)
+            with _mutex:
+                if self._turn.flight is flight:
+                    self._turn.flight = None
 
     def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
         """Make a token the present one; the mutex is held. Returns what the log should warn of."""
         now = self._clock.now()
         previous = self.token
-        if flight.landed and previous is not None and now < previous.deadline:
+        if flight.landed and previous is not None and token.issued_at <= previous.issued_at:
             return None  # it was given up, and there is a newer one by now
         self.token = token
         self._failure = None

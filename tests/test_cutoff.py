@@ -56,7 +56,8 @@ def dripping(beginning: bytes) -> Iterator[int]:
 
 
 def auth_for(host: str, client=None) -> KiwoomBearerAuth:
-    return KiwoomBearerAuth("an-appkey-of-no-one", "a-secretkey-of-no-one", host=host, timeout=0.3, client=client)
+    # A cache of its own: a failure of another test must not answer in its place.
+    return KiwoomBearerAuth("an-appkey-of-no-one", "a-secretkey", host=host, timeout=0.3, client=client, cache={})
 
 
 @pytest.mark.parametrize("beginning", [HEADERS, BODY, UNFRAMED], ids=["headers", "body", "unframed"])

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from kiwoom_auth_plugin import REAL_HOST, KiwoomAuthError, KiwoomBearerAuth
+from kiwoom_auth_plugin._keys import Masked, MaskedBytes
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
 from .clients import BODY, TR, every_client
@@ -324,3 +325,19 @@ def test_the_secretkey_is_in_no_frame_of_an_error(open_client, kiwoom_emulator, 
     with open_client(auth) as client, pytest.raises(KiwoomAuthError) as raised:
         client.post(auth._host + TR, BODY)
     assert hides(raised.value, SECRETKEY)
+
+
+# Secrets in the variables of our frames
+
+
+def test_a_masked_secret_is_a_string_that_prints_as_none():
+    key = Masked(SECRETKEY)
+    assert key == SECRETKEY
+    assert SECRETKEY not in repr(key)
+    assert SECRETKEY not in repr({"key": key})
+
+
+def test_a_masked_body_is_bytes_that_print_as_none():
+    body = MaskedBytes(SECRETKEY.encode())
+    assert body == SECRETKEY.encode()
+    assert SECRETKEY not in repr([body])

@@ -155,3 +155,25 @@ def test_a_snapshot_is_read_without_the_mutex(auth, monkeypatch):
     request = requests.Request("POST", auth._host, auth=KiwoomBearerAuth.__call__.__get__(auth)).prepare()
     assert request.headers["Authorization"] == f"Bearer {token}"
     assert not door.came.acquire(blocking=False)
+
+
+def test_a_child_has_other_locks_for_the_caches_and_none_is_busy():
+    from kiwoom_auth_plugin import _locks
+
+    held = _locks.Renewed()
+    before, held.busy = held.lock, True
+    _locks._renew_all()  # what the fork of test_fork runs in the child, where coverage is not seen
+    assert held.lock is not before
+    assert not held.busy
+
+
+def test_a_signal_handler_in_the_middle_of_a_cache_operation_leaves_the_cache_alone(make_auth, kiwoom_emulator):
+    """The operation on the cache stands for any moment of it that a signal may come at."""
+
+    class Interrupted(dict):
+        def get(self, key):
+            auth.invalidate("some-other-token")  # what a signal handler may do
+            return super().get(key)
+
+    auth = make_auth(cache=Interrupted())
+    assert auth.get_token() == kiwoom_emulator.token

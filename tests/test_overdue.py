@@ -6,10 +6,10 @@ import threading
 import anyio
 import pytest
 
-from kiwoom_auth_plugin import TokenEndpointUnreachable, _flight, _source
+from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _source
+from kiwoom_auth_plugin._token import AccessToken
 
 from .crowd import PATIENCE, Crowd, land
-from .traps import session_with
 
 
 @pytest.fixture(autouse=True)
@@ -83,28 +83,47 @@ async def test_a_task_gives_up_the_one_that_it_has_started(make_auth, vault, clo
     await anyio.to_thread.run_sync(land)
 
 
+class Late:
+    """An issue that comes back when it is told to, with a token from before."""
+
+    timeout = 0.2
+
+    def __init__(self, clock):
+        self.hangs, self.go_on = threading.Event(), threading.Event()
+        self._token = AccessToken("an-older-token", clock.now(), clock.now() + 86_400, b"")
+
+    def __call__(self, *_lookup_and_time_spent):
+        self.hangs.set()
+        self.go_on.wait(PATIENCE)
+        return self._token
+
+
 def test_what_comes_back_late_does_not_replace_a_newer_token(make_auth, kiwoom_emulator, clock):
-    """The answer hangs on its way; the token in it has died when it arrives."""
-    hangs, go_on = threading.Event(), threading.Event()
-
-    def spring():
-        if not hangs.is_set():
-            hangs.set()
-            go_on.wait(PATIENCE)
-
-    auth = make_auth(client=session_with(spring), clock=clock, timeout=0.2)
-    late = Crowd()
-    late.threads(1, auth.get_token)
-    late.go()
-    assert hangs.wait(PATIENCE)
+    auth = make_auth(clock=clock, timeout=0.2)
+    late, crowd = Late(clock), Crowd()
+    crowd.threads(1, lambda: auth._source.get(late))
+    crowd.go()
+    assert late.hangs.wait(PATIENCE)
     with pytest.raises(TokenEndpointUnreachable):
         auth.get_token()
     clock.advance(1)
-    kiwoom_emulator.expire_tokens()
     newer = auth.get_token()
-    go_on.set()
-    late.outcomes()
+    late.go_on.set()
+    crowd.outcomes()
     assert auth.get_token() == newer == kiwoom_emulator.token
+
+
+def test_what_comes_back_late_is_used_where_there_is_nothing_newer(make_auth, clock):
+    auth = make_auth(clock=clock, timeout=0.2)
+    late, crowd = Late(clock), Crowd()
+    crowd.threads(1, lambda: auth._source.get(late))
+    crowd.go()
+    assert late.hangs.wait(PATIENCE)
+    with pytest.raises(TokenEndpointUnreachable):
+        auth.get_token()
+    late.go_on.set()
+    crowd.outcomes()
+    assert auth.get_token() == "an-older-token"
 
 
 def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(make_auth, kiwoom_emulator):
@@ -136,3 +155,21 @@ def test_a_loop_goes_on_while_an_exchange_hangs(hanging):
         waiting.cancel()
 
     asyncio.run(main())
+
+
+def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(
+    make_auth, kiwoom_emulator, monkeypatch
+):
+    auth = make_auth(timeout=0.2)
+    turn = auth._source._turn
+    first, second = _flight.Flight(60.0, refresh=False), _flight.Flight(60.0, refresh=False)
+    turn.flight = first
+
+    def somebody_is_faster(_event, _timeout):
+        turn.flight = second
+        return False
+
+    monkeypatch.setattr(_event.Event, "wait", somebody_is_faster)
+    with pytest.raises(TokenEndpointUnreachable):
+        auth.get_token()
+    assert turn.flight is second

@@ -4,6 +4,7 @@ import gzip
 import ssl
 import zlib
 
+import anyio
 import httpx
 import pytest
 import requests
@@ -11,6 +12,7 @@ import requests.adapters
 import trustme
 
 from kiwoom_auth_plugin import InvalidTokenResponse, KiwoomAuthError, KiwoomBearerAuth, TokenEndpointUnreachable
+from kiwoom_auth_plugin._issuer import Issuer
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
 from .clients import (
@@ -305,3 +307,40 @@ def test_tls_at_the_plain_port_is_told(kiwoom_emulator, make_auth, clock):
     with pytest.raises(TokenEndpointUnreachable, match="TLS"):
         auth.get_token()
     requests.post(kiwoom_emulator.url + TR, BODY, headers=HEADERS)  # it is still there
+
+
+# What is neither an answer nor a lost connection
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_proxy_that_the_library_cannot_speak_to_is_an_error_of_ours(monkeypatch, ask):
+    """httpx raises ImportError for a SOCKS proxy without socksio, and ValueError for a scheme that it does not know."""
+    for proxy in ("socks5://127.0.0.1:9", "what://127.0.0.1:9"):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        auth = KiwoomBearerAuth("an-appkey", "a-secretkey", cache={}, timeout=5)
+        with pytest.raises(KiwoomAuthError):
+            auth.get_token() if ask == "get_token" else anyio.run(auth.aget_token)
+
+
+def test_an_exchange_without_time_left_is_not_begun(kiwoom_emulator):
+    issuer = Issuer(kiwoom_emulator.url, None)
+    with pytest.raises(TokenEndpointUnreachable, match="too long"):
+        issuer.send("/oauth2/token", b"{}", 0.0, "requests")
+    assert not kiwoom_emulator.journal
+
+
+def test_what_a_signal_handler_raises_in_the_exchange_reaches_the_caller_and_no_other(
+    make_auth, kiwoom_emulator, monkeypatch
+):
+    class TimeLimitExceeded(Exception):
+        """As task queues raise it, in whatever code is running."""
+
+    def interrupt(*_args, **_options):
+        monkeypatch.undo()
+        raise TimeLimitExceeded
+
+    auth = make_auth(cache={})
+    monkeypatch.setattr(requests.Session, "send", interrupt)
+    with pytest.raises(TimeLimitExceeded):
+        auth.get_token()
+    assert auth.get_token() == kiwoom_emulator.token

@@ -1,5 +1,6 @@
 """The token itself: asked for, told until when, invalidated, revoked."""
 
+import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -170,3 +171,17 @@ def test_a_vault_that_fails_at_revocation_does_not_keep_the_token(kiwoom_emulato
         auth.revoke()
     keys.append(kiwoom_emulator.secretkey)
     assert auth.expires_at is None
+
+
+@pytest.mark.anyio
+async def test_where_no_thread_is_to_be_had_a_revocation_says_so(make_auth, kiwoom_emulator, monkeypatch):
+    auth = make_auth(cache={})
+    await auth.aget_token()
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(KiwoomAuthError, match="no thread for AU10002"):
+            await auth.arevoke()

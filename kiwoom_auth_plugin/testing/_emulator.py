@@ -188,8 +188,9 @@ class KiwoomEmulator:
             return sorted(self._desk.journal, key=lambda call: call.number)
 
     def calls(self, path_or_api: str) -> list[Call]:
-        """The journal's calls to one path, or of one API such as ``"au10001"`` or ``"ka10001"``."""
-        return [call for call in self.journal if path_or_api in {call.path, call.api}]
+        """The journal's calls to one path, or of one API such as ``"au10001"`` or ``"ka10001"``, in either case."""
+        wanted = {path_or_api, path_or_api.lower()}
+        return [call for call in self.journal if not wanted.isdisjoint({call.path, call.api, call.api.lower()})]
 
     def clear_journal(self) -> None:
         """Forget the calls so far; counting goes on."""
