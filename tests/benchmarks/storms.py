@@ -1,6 +1,6 @@
 """Storms and crowds of appkeys, as a table: ``python tests/benchmarks/storms.py``.
 
-Times of storms are in multiples of one exchange of 200 ms: 1.5 is the most that issue 3 allows. What a call costs
+Times of storms are in multiples of one exchange of 200 ms: the aim is at most 1.5. What a call costs
 must not depend on how many appkeys are cached, and an appkey must take less than 1 KiB.
 """
 
