@@ -6,17 +6,14 @@ from datetime import datetime
 
 from ._answer import Answer, Context, invalid, success
 from ._keys import Masked, MaskedBytes, digest
-from ._token import KST, AccessToken
+from ._token import KST, LONGEST_LIFE, AccessToken, is_token
 
 PATH = "/oauth2/token"
 NAME = "AU10001"
-LONGEST_LIFE = 25 * 3600.0
-"""Seconds: a token lives up to 24 hours."""
 
 _LAST_MOMENT = 2.0
 """Seconds: a server that hands back the token it has may do so while that expires; a little later it has another."""
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _EXPIRY = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})")
 _DASHED_EXPIRY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
 
@@ -46,7 +43,7 @@ def read(answer: Answer, *, host: str, secretkey: Masked, sent_at: float, wall: 
     context = Context(NAME, host, (secretkey,))
     fields = success(answer, context)
     token = fields.get("token")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise invalid(answer, context, "its token is missing or not 1 to 8192 characters of visible ASCII")
     token_type = fields.get("token_type")
     if token_type is not None and (not isinstance(token_type, str) or token_type.lower() != "bearer"):
@@ -54,11 +51,12 @@ def read(answer: Answer, *, host: str, secretkey: Masked, sent_at: float, wall: 
     expires = expiry(fields.get("expires_dt"))
     if expires is None:
         raise invalid(answer, context, "its expires_dt is missing or not a date and time")
-    life = expires - (wall if answer.date is None else answer.date)
+    dated = wall if answer.date is None else answer.date
+    life = expires - dated
     if not 0 < life <= LONGEST_LIFE:
         why = f"its token would expire in {life / 3600:.1f} hours; possible are 0 to 24"
         raise invalid(answer, context, why, retryable=-_LAST_MOMENT < life <= 0)
-    return AccessToken(token, sent_at, sent_at + life, digest(secretkey))
+    return AccessToken(token, sent_at, sent_at + life, digest(secretkey), dated)
 
 
 def expiry(expires_dt: object) -> float | None:

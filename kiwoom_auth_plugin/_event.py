@@ -5,30 +5,46 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+
+class _Room(Protocol):
+    """Where the tasks of one event loop wait. All but ``wake`` happens in the loop's own thread."""
+
+    def wake(self) -> None:
+        """Have all who wait here go on soon; from any thread.
+
+        Raises:
+            RuntimeError: the loop is closed (asyncio), or its run is finished (trio).
+        """
+        ...
+
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - one bound for threads and tasks
+        """Wait to be woken, at most so many seconds."""
+        ...
 
 
 class Event:
     """Happens once. Waiting is bounded, and a waiter that leaves leaves nothing behind.
 
-    No lock is held while anybody waits. A loop that has ended in the meantime is skipped.
+    No lock is held while anybody waits. The tasks of a loop are woken by one call to it, however many they are; a loop
+    that has ended in the meantime is skipped.
     """
 
-    __slots__ = ("_happened", "_mutex", "_wakers")
+    __slots__ = ("_happened", "_mutex", "_rooms")
 
     def __init__(self) -> None:
         self._happened = threading.Event()
         self._mutex = threading.RLock()  # a signal handler may come back to it
-        self._wakers: set[Callable[[], object]] = set()
+        self._rooms: dict[object, _Room] = {}
 
     def set(self) -> None:
         """Let it happen, and wake all who wait, from whichever thread."""
         self._happened.set()
         # One by one: whoever interrupts this leaves the rest to be woken when it is set again.
-        while wake := self._next_waker():
-            # Its loop is closed (asyncio) or its run is finished (trio): nobody is left to be woken.
-            with contextlib.suppress(RuntimeError):
-                wake()
+        while room := self._next_room():
+            with contextlib.suppress(RuntimeError):  # nobody is left to be woken
+                room.wake()
 
     @property
     def has_happened(self) -> bool:
@@ -39,76 +55,88 @@ class Event:
         """Block this thread until it happens, at most ``timeout`` seconds; tell whether it has."""
         return self._happened.wait(timeout)
 
-    async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109 - one bound for threads and tasks
-        """Suspend this task until it happens, at most ``timeout`` seconds; tell whether it has."""
-        await (_wait_trio if _in_trio() else _wait_asyncio)(self, timeout)
+    async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109 - as above
+        """Suspend this task until it happens, at most ``timeout`` seconds; tell whether it has.
+
+        Tasks of an asyncio loop that wait at once share the first one's ``timeout``: a timer each would cost too much.
+        """
+        room = self._room_of(*_here())
+        if room is not None:
+            await room.wait(timeout)
         return self._happened.is_set()
 
-    def add(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called, from any thread, when it happens; at once if it has."""
+    def _room_of(self, loop: Any, kind: Callable[[Any], _Room]) -> _Room | None:
+        """The room of a loop; None if it has happened."""
         with self._mutex:
-            if not self._happened.is_set():
-                self._wakers.add(wake)
-                return
-        wake()
+            if self._happened.is_set():
+                return None
+            room = self._rooms.get(loop)
+            if room is None:
+                room = self._rooms[loop] = kind(loop)
+            return room
 
-    def _next_waker(self) -> Callable[[], object] | None:
+    def _next_room(self) -> _Room | None:
         with self._mutex:
-            return self._wakers.pop() if self._wakers else None
-
-    def discard(self, wake: Callable[[], object]) -> None:
-        """Forget about ``wake``."""
-        with self._mutex:
-            self._wakers.discard(wake)
+            return self._rooms.popitem()[1] if self._rooms else None
 
 
-def _in_trio() -> bool:
-    """Whether this is a trio task. Asked first: in trio's guest mode both loops run in one thread."""
+def _here() -> tuple[object, Callable[[Any], _Room]]:
+    """The event loop of this task. Trio is asked first: in its guest mode both loops run in one thread."""
     lowlevel: Any = sys.modules.get("trio.lowlevel")
-    if lowlevel is None:
-        return False
-    try:
-        lowlevel.current_task()
-    except (AttributeError, RuntimeError):  # half imported, or not in trio
-        return False
-    return True
+    if lowlevel is not None:
+        with contextlib.suppress(AttributeError, RuntimeError):  # half imported, or not in trio
+            lowlevel.current_task()  # the token alone is there for the host's tasks, too
+            return lowlevel.current_trio_token(), _TrioRoom
+    return asyncio.get_running_loop(), _AsyncioRoom
 
 
-async def _wait_asyncio(event: Event, timeout: float) -> None:  # noqa: ASYNC109 - as above
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
+class _AsyncioRoom:
+    __slots__ = ("_loop", "_timer", "_waiting")
 
-    def finish() -> None:
-        if not done.done():
-            done.set_result(None)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
 
-    def wake() -> None:
-        loop.call_soon_threadsafe(finish)
+    def wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._release)
 
-    timer = loop.call_later(timeout, finish)
-    event.add(wake)
-    try:
-        await done
-    finally:
-        event.discard(wake)
-        timer.cancel()
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
+        if self._timer is None:
+            self._timer = self._loop.call_later(timeout, self._release)
+        mine = self._loop.create_future()
+        self._waiting.add(mine)
+        try:
+            await mine
+        finally:
+            self._waiting.discard(mine)
+            if not self._waiting:
+                self._timer.cancel()
+                self._timer = None
+
+    def _release(self) -> None:
+        for one in self._waiting:
+            if not one.done():
+                one.set_result(None)
 
 
-async def _wait_trio(event: Event, timeout: float) -> None:  # noqa: ASYNC109 - as above
-    import trio  # noqa: PLC0415 - it is installed where this is called, and only there
+class _TrioRoom:
+    __slots__ = ("_token", "_waiting")
 
-    token = trio.lowlevel.current_trio_token()
-    done = trio.Event()
+    def __init__(self, token: Any) -> None:
+        import trio  # noqa: PLC0415 - it is installed where this is called, and only there
 
-    def wake() -> None:
-        token.run_sync_soon(done.set)
+        self._token = token
+        self._waiting = trio.lowlevel.ParkingLot()
 
-    event.add(wake)
-    try:
+    def wake(self) -> None:
+        self._token.run_sync_soon(self._waiting.unpark_all)
+
+    async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
+        import trio  # noqa: PLC0415 - as above
+
         with trio.move_on_after(timeout):
-            await done.wait()
-    finally:
-        event.discard(wake)
+            await self._waiting.park()
 
 
 async def in_thread(call: Callable[[], None], name: str) -> None:

@@ -2,12 +2,15 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from . import _au10001, _au10002
 from ._clock import Clock
 from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, digest
+from ._seal import Seal
+from ._shared import SharedStore
 from ._token import AccessToken
 from .errors import KiwoomAuthError
 
@@ -22,12 +25,18 @@ class Issue(Protocol):
     """What the token source asks of an exchange, without knowing how it is done."""
 
     timeout: float
+    """Seconds that the exchange with the token endpoint may take."""
+    patience: float
+    """Seconds that all of it may take: the same, and what a store adds."""
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None], spent: float) -> AccessToken:
-        """A token that ``lookup`` finds for the secretkey's digest, or else a newly issued one.
+    def __call__(
+        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+    ) -> AccessToken:
+        """A token that ``lookup`` finds for the secretkey's digest, or one of another process, or else a new one.
 
         Args:
-            lookup: finds a token that somebody else has issued meanwhile.
+            lookup: finds a token that somebody else in this process has issued meanwhile.
+            takes: whether a token that another process has issued will do.
             spent: seconds of the time-out that are over.
 
         Raises:
@@ -44,12 +53,13 @@ class Exchange:
         secretkey: asked for anew each time, since a vault may have rotated it.
         host: the origin, such as ``https://api.kiwoom.com``.
         issuer: sends.
+        store: shares the token with other processes; None: it is not shared.
         timeout: seconds in total: attempts, pauses, headers and body.
         clock: the time.
         library: what the call came from, requests or httpx.
     """
 
-    __slots__ = ("_appkey", "_clock", "_host", "_issuer", "_library", "_secretkey", "timeout")
+    __slots__ = ("_appkey", "_clock", "_host", "_issuer", "_library", "_secretkey", "_store", "patience", "timeout")
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class Exchange:
         *,
         host: str,
         issuer: Issuer,
+        store: SharedStore | None,
         timeout: float,
         clock: Clock,
         library: Library,
@@ -66,18 +77,30 @@ class Exchange:
         self._secretkey = secretkey
         self._host = host
         self._issuer = issuer
+        self._store = store
         self.timeout = timeout
+        self.patience = timeout + (store.longest(timeout) if store else 0.0)
         self._clock = clock
         self._library: Library = library
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None], spent: float) -> AccessToken:
-        """AU10001, unless ``lookup`` finds a token for the digest of the secretkey."""
-        deadline = self._clock.monotonic() + self.timeout - spent
+    def __call__(
+        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+    ) -> AccessToken:
+        """AU10001, unless ``lookup`` or the store finds a token."""
+        started = self._clock.monotonic()
         secretkey = self._secretkey.reveal(self._host)
         found = lookup(digest(secretkey))
         if found is not None:
             return found
+        if self._store is None:
+            return self._issue(secretkey, started + self.timeout - spent)
+        return self._store.visit(self._seal(secretkey)).obtain(
+            takes,
+            lambda: self._issue(secretkey, self._clock.monotonic() + self.timeout - spent),
+            self._store.lease(self.timeout),
+        )
 
+    def _issue(self, secretkey: Masked, deadline: float) -> AccessToken:
         def attempt(remaining: float) -> AccessToken:
             sent_at, wall = self._clock.now(), self._clock.wall()
             body = _au10001.request_body(self._appkey, secretkey)
@@ -86,21 +109,46 @@ class Exchange:
 
         return self._persist(attempt, deadline)
 
-    def revoke(self, token: Masked) -> None:
-        """AU10002 for the token.
+    def revoke(self, cached: Masked | None) -> None:
+        """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.
 
         Raises:
             KiwoomAuthError: the token may still live.
         """
-        deadline = self._clock.monotonic() + self.timeout
+        if self._store is None:
+            if cached is not None:
+                self._send_revocation(cached, self._secretkey.reveal(self._host))
+            return
         secretkey = self._secretkey.reveal(self._host)
+        visit = self._store.visit(self._seal(secretkey))
+        with visit.lock(self._store.lease(self.timeout)):
+            left = visit.find(lambda _token: True) if cached is None else None
+            token = cached if left is None else Masked(left.value)
+            if token is not None:
+                try:
+                    self._send_revocation(token, secretkey)
+                finally:
+                    visit.forget(token)
 
+    def _send_revocation(self, token: Masked, secretkey: Masked) -> None:
         def attempt(remaining: float) -> None:
             body = _au10002.request_body(self._appkey, secretkey, token)
             answer = self._issuer.send(_au10002.PATH, body, remaining, self._library)
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
-        self._persist(attempt, deadline)
+        self._persist(attempt, self._clock.monotonic() + self.timeout)
+
+    def forget(self, token: Masked) -> None:
+        """Take a token out of the store, so that no other process starts with it; one in its place stays."""
+        if self._store is None:
+            return
+        with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
+            visit = self._store.visit(self._seal(self._secretkey.reveal(self._host)))
+            with visit.lock(self._store.lease(0.0)):
+                visit.forget(token)
+
+    def _seal(self, secretkey: Masked) -> Seal:
+        return Seal(self._appkey, self._host, secretkey, self._clock)
 
     def _persist(self, attempt: Callable[[float], _T], deadline: float) -> _T:
         """Try up to three times what may succeed later, all before the deadline on the monotonic clock."""

@@ -1,6 +1,7 @@
 """A flight: one issue under way, which belongs to nobody who waits for it."""
 
 import os
+import time
 
 from ._event import Event
 from ._token import AccessToken
@@ -14,13 +15,16 @@ class Flight:
     """One issue under way.
 
     Args:
-        timeout: seconds that the exchange may take.
+        patience: seconds that the exchange may take, and a store before and after it.
         refresh: whether it runs while the present token is still used.
     """
 
-    __slots__ = ("_pid", "ended", "event", "landed", "outcome", "patience", "refresh", "refused", "thread")
+    __slots__ = ("_pid", "_started", "ended", "event", "landed", "longest", "outcome", "refresh", "refused", "thread")
 
-    def __init__(self, timeout: float, *, refresh: bool) -> None:
+    def __init__(self, patience: float, *, refresh: bool) -> None:
+        self._started = time.monotonic()
+        self.longest = patience + GRACE
+        """Seconds from the start after which nobody waits for it any more."""
         self.event = Event()
         """Happens when it has landed: its outcome is known."""
         self.ended = Event()
@@ -28,14 +32,17 @@ class Flight:
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""
-        self.patience = timeout + GRACE
-        """Seconds that anybody waits for it."""
-        self.refused: str | None = None
+        self.refused: AccessToken | None = None
         """The token that was refused before it started."""
         self.refresh = refresh
         self.thread: int | None = None
         """The thread that runs it, while it does."""
         self._pid = os.getpid()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that anybody waits for it from now on."""
+        return max(0.0, self._started + self.longest - time.monotonic())
 
     @property
     def is_ours(self) -> bool:

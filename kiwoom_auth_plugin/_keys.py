@@ -1,6 +1,7 @@
 """Appkey and secretkey: checked, and kept where nothing that prints an object shows them."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from os import PathLike
@@ -33,6 +34,22 @@ def complain(error: type[Exception], name: str) -> NoReturn:
 def masked(appkey: str) -> str:
     """The appkey as logs and ``repr`` show it: enough to tell two apart."""
     return f"{appkey[:4]}…" if len(appkey) >= 12 else "…"  # noqa: PLR2004 - never more than a third
+
+
+def read_key_variable(variable: str) -> "Masked":
+    """The key in an environment variable.
+
+    Raises:
+        ValueError: it is missing or malformed; the message names it.
+    """
+    if variable not in os.environ:
+        raise ValueError(f"the environment variable {variable} is not set")
+    key = Masked(os.environ[variable])
+    error = flaw(key)
+    if error:
+        del key
+        complain(error, f"the environment variable {variable}")
+    return key
 
 
 def read_key_file(path: str | PathLike[str], name: str) -> str:

@@ -1,8 +1,9 @@
 """``KiwoomBearerAuth``: attaches the token to the calls of requests and httpx, reads the answer, repeats once."""
 
-import math
 import os
-from collections.abc import AsyncGenerator, Callable, Generator
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -10,23 +11,24 @@ from typing import Any, ClassVar, Self
 import requests
 from requests.auth import AuthBase
 
-from . import _httpx
+from ._arguments import LONGEST_TIMEOUT, mapping, seconds, sync_client, token_store
 from ._cache import TokenCache
 from ._clock import SYSTEM, Clock
 from ._event import in_thread
 from ._exchange import Exchange
+from ._httpx_flow import HttpxFlow
 from ._issuer import Issuer, Library
-from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file
+from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file, read_key_variable
 from ._origin import REAL_HOST, Origin
-from ._peek import alook, look
-from ._refusal import refuses_token
 from ._refusal_hook import RefusalHook
-from ._source import source_for
-from ._token import KST, AccessToken, bearer_token
+from ._shared import SharedStore
+from ._sources import source_for
+from ._token import KST, AccessToken
 from .errors import HostMismatch, KiwoomAuthError
+from .stores import TokenStore
 
 
-class KiwoomBearerAuth(AuthBase, _httpx.Auth):
+class KiwoomBearerAuth(AuthBase, HttpxFlow):
     """Authenticates calls to the Kiwoom REST API; an auth object for requests, httpx and httpx2.
 
     The access token is issued by AU10001 on first use (RFC 6749, section 4.4), kept for all auth objects of the same
@@ -38,7 +40,8 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         secretkey: the same, or a callable that returns it (a vault); it is called for each issue and each revoke.
         host: ``REAL_HOST``, ``MOCK_HOST``, another https origin or bare host name, or a loopback http origin.
         cache: a cachetools cache or any mutable mapping to keep the token in; None: one for the whole process.
-        store: a place to share the token with other processes; None: it is not shared. Nothing else is built yet.
+        store: where other processes find the token: a FileStore, a RedisStore or any TokenStore
+            (``kiwoom_auth_plugin.stores``); None: it stays in this process.
         client: the requests.Session, httpx.Client or httpx2.Client that sends AU10001 and AU10002; None: a fresh one
             of requests, or of httpx where the call came from httpx or httpx2.
         timeout: seconds in total that an exchange with the token endpoint may take, attempts and body included.
@@ -59,7 +62,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         *,
         host: str = REAL_HOST,
         cache: TokenCache | None = None,
-        store: None = None,
+        store: TokenStore | None = None,
         client: Any = None,
         timeout: float = 10.0,
         refresh_margin: float = 300.0,
@@ -81,18 +84,14 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             del host
         self._host = self._origin.url
         self._prefix = f"{self._host}/"
-        if cache is not None and (isinstance(cache, type) or not all(hasattr(cache, name) for name in _MAPPING)):
-            raise TypeError("cache must be a mutable mapping, such as a cachetools cache")
-        self._cache = cache
-        if store is not None:
-            raise TypeError("store must be None: sharing tokens between processes is not built yet")
-        if client is not None and not isinstance(client, _CLIENTS):
-            raise TypeError("client must be a requests.Session, an httpx.Client or an httpx2.Client")
-        self._client = client
-        self._timeout = _seconds("timeout", timeout)
-        if not 0 < self._timeout <= _LONGEST_TIMEOUT:
+        self._cache = mapping(cache)
+        self._store = token_store(store)
+        self._shared = None if store is None else SharedStore(store, self._host, self._clock)
+        self._client = sync_client(client)
+        self._timeout = seconds("timeout", timeout)
+        if not 0 < self._timeout <= LONGEST_TIMEOUT:
             raise ValueError("timeout must be more than 0 seconds and at most a day")
-        self._refresh_margin = _seconds("refresh_margin", refresh_margin)
+        self._refresh_margin = seconds("refresh_margin", refresh_margin)
         self._source = source_for(appkey, self._host, self._secretkey.identity, cache=cache, clock=self._clock)
         self._by_requests = self._exchange("requests")
         self._by_httpx = self._exchange("httpx")
@@ -107,25 +106,14 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         Raises:
             ValueError: a variable is missing or malformed; the message names it.
         """
-        keys: dict[str, str] = {}
-        for variable in ("KIWOOM_APPKEY", "KIWOOM_SECRETKEY"):
-            if variable not in os.environ:
-                keys.clear()
-                raise ValueError(f"the environment variable {variable} is not set")
-            keys[variable] = os.environ[variable]
-            error = flaw(keys[variable])
-            if error:
-                keys.clear()
-                complain(error, f"the environment variable {variable}")
         host = os.environ.get("KIWOOM_HOST")
         if host and "host" not in options:
             try:
                 options["host"] = Origin.from_host_argument(host).url
             except ValueError as malformed:
-                keys.clear()
                 del host
                 raise ValueError(f"the environment variable KIWOOM_HOST: {malformed}") from None
-        return cls(keys.pop("KIWOOM_APPKEY"), keys.pop("KIWOOM_SECRETKEY"), **options)
+        return cls(read_key_variable("KIWOOM_APPKEY"), read_key_variable("KIWOOM_SECRETKEY"), **options)
 
     @classmethod
     def from_files(cls, appkey_path: str | PathLike[str], secretkey_path: str | PathLike[str], **options: Any) -> Self:
@@ -157,67 +145,6 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             RefusalHook(self._origin, self._source, self._by_requests, r.body).register(r)
         return r
 
-    # httpx and httpx2
-
-    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """The same as ``sync_auth_flow``."""
-        return self.sync_auth_flow(request)
-
-    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """Attach the token to a request of httpx or httpx2; repeat it once with another if the answer refuses it.
-
-        Raises:
-            HostMismatch: the call goes to another of Kiwoom's API hosts than this object's.
-            KiwoomAuthError: there is no token to be had.
-        """
-        if not self._covers(_origin_of(request)):
-            yield request
-            return
-        request.headers["Authorization"] = self._token(self._by_httpx).header
-        response = yield request
-        if not refuses_token(response.status_code, look(response)):
-            return
-        request = _last_request(response, request)
-        refused = self._refused_token(request)
-        if refused is None:
-            return
-        replacement = self._source.replace(refused, self._by_httpx)
-        if replacement is None:
-            return
-        response = yield _signed_anew(request, replacement)
-        accepted = not refuses_token(response.status_code, look(response))
-        self._source.judge_replacement(replacement.value, accepted=accepted)
-
-    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
-        """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
-        if not self._covers(_origin_of(request)):
-            yield request
-            return
-        request.headers["Authorization"] = (await self._atoken()).header
-        response = yield request
-        if not refuses_token(response.status_code, await alook(response)):
-            return
-        request = _last_request(response, request)
-        refused = self._refused_token(request)
-        if refused is None:
-            return
-        replacement = await self._source.areplace(refused, self._by_httpx)
-        if replacement is None:
-            return
-        response = yield _signed_anew(request, replacement)
-        accepted = not refuses_token(response.status_code, await alook(response))
-        self._source.judge_replacement(replacement.value, accepted=accepted)
-
-    def _refused_token(self, request: Any) -> Masked | None:
-        """The token to replace before this request is sent again; None where it is not to be sent again."""
-        token = bearer_token(request.headers.get("Authorization"))
-        if _origin_of(request) != self._origin or token is None:
-            return None  # redirected elsewhere, or signed by somebody else
-        if not isinstance(request.stream, _BYTE_STREAMS):
-            self._source.drop_refused(token)  # a body that cannot be sent again
-            return None
-        return token
-
     # The token itself
 
     def get_token(self) -> str:
@@ -245,12 +172,18 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
     def invalidate(self, token: str) -> None:
         """Forget this token if it is still the cached one, because a server (a WebSocket's, say) has refused it.
 
-        The server may hand back the same token: who calls this in a loop paces the loop.
+        From a store it is taken in the background. The server may hand back the same token: who calls this in a loop
+        paces the loop.
 
         Args:
             token: the refused token; a newer one stays.
         """
-        self._source.invalidate(Masked(token))
+        refused = Masked(token)
+        self._source.invalidate(refused)
+        if self._store is not None:
+            # In a thread, since this may be an event loop; no daemon, since the program may end now.
+            with suppress(RuntimeError):  # no thread is to be had
+                threading.Thread(target=self._by_requests.forget, args=(refused,), name="kiwoom-auth-forget").start()
 
     def revoke(self) -> None:
         """Revoke the cached token (AU10002) and forget it; without one, do nothing.
@@ -270,17 +203,15 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
 
     def _revoke_by(self, exchange: Exchange) -> None:
-        token = self._source.cached(self._digest)
-        if token is None:
-            self._source.end_rest()
-            return
+        cached = self._source.cached(self._digest)
+        token = None if cached is None else Masked(cached.value)
         failure = None
         try:
-            exchange.revoke(Masked(token.value))
+            exchange.revoke(token)
         except KiwoomAuthError as error:
             failure = error.copy()  # without the traceback, whose frames hold the secretkey
         finally:
-            self._source.invalidate(token.value)
+            self._source.invalidate(token)
         if failure is not None:
             raise failure
 
@@ -330,6 +261,7 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
             self._secretkey,
             host=self._host,
             issuer=issuer,
+            store=self._shared,
             timeout=self._timeout,
             clock=self._clock,
             library=library,
@@ -351,53 +283,12 @@ class KiwoomBearerAuth(AuthBase, _httpx.Auth):
         return {
             "host": self._host,
             "cache": self._cache,
+            "store": self._store,
             "client": self._client,
             "timeout": self._timeout,
             "refresh_margin": self._refresh_margin,
         }
 
 
-_MAPPING = ("get", "__setitem__", "__delitem__")
-_LONGEST_TIMEOUT = 86_400.0
-_CLIENTS: tuple[type, ...] = (requests.Session, *(module.Client for module in _httpx.FAMILY))
-_BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
-
-
 def _rebuild(kind: type[KiwoomBearerAuth], appkey: str, secretkey: Any, options: dict[str, Any]) -> KiwoomBearerAuth:
     return kind(appkey, secretkey, **options)
-
-
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{name} must be a finite number of seconds, not negative")
-    return seconds
-
-
-def _origin_of(request: Any) -> Origin | None:
-    url = request.url
-    return Origin.of(url.scheme, url.host, url.port)
-
-
-def _signed_anew(request: Any, token: AccessToken) -> Any:
-    """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
-    home: Any = _httpx.home_of(request)
-    repeated = home.Request(
-        request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
-    )
-    repeated.headers["Authorization"] = token.header
-    repeated.read()
-    return repeated
-
-
-def _last_request(response: Any, request: Any) -> Any:
-    """The request that the answer is to: after a redirect not the one that was yielded."""
-    try:
-        return response.request
-    except RuntimeError:  # a flow that is driven by hand
-        return request

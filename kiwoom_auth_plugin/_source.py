@@ -7,65 +7,24 @@ An issue is a *flight*: it belongs to nobody who waits for it. The thread that r
 synchronous call) or its own (an asynchronous one, a refresh); when it is interrupted, one of the others takes over.
 """
 
-import random
 import threading
-import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import overload
 
-import cachetools
-
-from ._cache import DEFAULT_CACHE, Slot, TokenCache, log
+from ._cache import Slot, log
 from ._clock import Clock
 from ._exchange import Issue
 from ._flight import GRACE, Flight, Turn
-from ._locks import Renewed, lock_for_the_process
+from ._locks import lock_for_the_process
+from ._refresh import Refresh
+from ._refused import FUTILE_PAUSE, Refusals
+from ._rest import Rest
 from ._token import AccessToken
 from .errors import KiwoomAuthError, TokenEndpointUnreachable
 
-FUTILE_PAUSE = 30.0
-"""Seconds without an issue after the server handed back the token that it had refused."""
-REFRESH_PAUSE = 30.0
-"""Seconds between refreshes after one that failed."""
-SAME_TOKEN_PAUSE = 7 * 86_400.0
-"""Seconds without a refresh after one that brought the present token: this server has no other until it expires."""
-LONGEST_REST = 5.0
-"""Seconds that a failure answers callers at most, when it may pass..."""
-LONGEST_REST_FOR_GOOD = 60.0
-"""...and when it is one that stays until something is mended."""
-
-_mutex = lock_for_the_process()
-_default_mutex = Renewed(lock_for_the_process())
-_mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionary({id(DEFAULT_CACHE): _default_mutex})
-_turns: weakref.WeakValueDictionary[Hashable, Turn] = weakref.WeakValueDictionary()
-_sources: weakref.WeakValueDictionary[Hashable, "TokenSource"] = weakref.WeakValueDictionary()
-# Auth objects may live for one call only: what a source has learnt of failures must outlive them.
-_recent: cachetools.LRUCache[Hashable, "TokenSource"] = cachetools.LRUCache(1024)
-
-
-def source_for(
-    appkey: str, host: str, secret_identity: object, *, cache: TokenCache | None, clock: Clock
-) -> "TokenSource":
-    """The one source of these keys, host and cache.
-
-    Args:
-        appkey: with ``host`` the cache's key.
-        host: the origin.
-        secret_identity: equal for the same secretkey.
-        cache: None for the one of the process.
-        clock: the time.
-    """
-    where = DEFAULT_CACHE if cache is None else cache
-    key = (appkey, host, secret_identity, id(where), id(clock))
-    with _mutex:
-        source = _sources.get(key)
-        if source is None:
-            slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
-            turn = _turns.setdefault((id(where), appkey, host), Turn())
-            source = _sources[key] = TokenSource(host, slot, turn, clock)
-        _recent[key] = source
-    return source
+mutex = lock_for_the_process()
+"""Guards every source, and the registry of them."""
 
 
 class TokenSource:
@@ -79,8 +38,7 @@ class TokenSource:
     """
 
     __slots__ = (
-        "__weakref__", "_clock", "_failure", "_flight", "_futile", "_host", "_jitter",
-        "_quiet_until", "_refresh_from", "_refused", "_rest", "_rest_until", "_slot", "_turn", "_unproven", "token",
+        "__weakref__", "_clock", "_flight", "_host", "_refresh", "_refusals", "_rest", "_slot", "_turn", "token",
     )  # fmt: skip
 
     def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock) -> None:
@@ -91,15 +49,9 @@ class TokenSource:
         self._turn = turn
         self._clock = clock
         self._flight: Flight | None = None
-        self._failure: KiwoomAuthError | None = None
-        self._rest = 0.0
-        self._rest_until = 0.0
-        self._refused: str | None = None
-        self._quiet_until = 0.0
-        self._futile = 0
-        self._unproven = False
-        self._refresh_from = 0.0
-        self._jitter = 1.0
+        self._refusals = Refusals()
+        self._rest = Rest()
+        self._refresh = Refresh()
 
     # Getting a token
 
@@ -112,7 +64,7 @@ class TokenSource:
         while True:
             found = self._board()
             if found is None:
-                mine = Flight(issue.timeout, refresh=False)
+                mine = Flight(issue.patience, refresh=False)
                 try:
                     found = self._board(mine)
                     if found is mine:
@@ -134,7 +86,7 @@ class TokenSource:
             found = self._board()
             mine = None
             if found is None:
-                mine = Flight(issue.timeout, refresh=False)
+                mine = Flight(issue.patience, refresh=False)
                 try:
                     found = self._board(mine)
                     if found is mine:
@@ -163,56 +115,34 @@ class TokenSource:
         return _other(refused, await self.aget(issue)) if self.drop_refused(refused) else None
 
     def judge_replacement(self, token: str, *, accepted: bool) -> None:
-        """Note whether the server accepted a token that replaced a refused one.
-
-        Where new tokens do not help, each call would issue one: from the second in a row on, refusals go to the
-        callers for 1 s, doubling to 30 s.
-        """
-        with _mutex:
-            if accepted:
-                self._futile = 0
-                self._unproven = False
-            elif self.token is not None and self.token.value == token:
-                self._count_futile()
-
-    def _count_futile(self) -> None:
-        """The present token, which replaced a refused one, is refused too; the mutex is held."""
-        if not self._unproven:
-            return  # it did not replace one, has served, or is counted
-        self._unproven = False
-        self._futile += 1
-        if self._futile > 1:
-            self._quiet_until = self._clock.now() + min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE)
+        """Note whether the server accepted a token that replaced a refused one."""
+        with mutex:
+            if accepted or (self.token is not None and self.token.value == token):
+                self._refusals.judge_replacement(self._clock.now(), accepted=accepted)
 
     # Forgetting one
 
     def drop_refused(self, refused: str) -> bool:
         """Make way for another token; False where the server is known to have none at the moment."""
-        with _mutex:
-            if self.token is not None and self.token.value == refused:
-                if self._clock.now() - self.token.issued_at < FUTILE_PAUSE:
-                    self._count_futile()
-                if self._clock.now() < self._quiet_until:
+        with mutex:
+            token = self.token
+            if token is not None and token.value == refused:
+                if not self._refusals.refuse(token, self._clock.now()):
                     return False
-                self.token = None
                 # From the cache it goes within the flight: a mapping may be slow, and this may be an event loop.
-                self._refused = refused
+                self.token = None
             return True
 
-    def end_rest(self) -> None:
-        """Ask the server again even if it has just said no."""
-        with _mutex:
-            self._failure = None
-            self._rest = 0.0
-
-    def invalidate(self, token: str) -> None:
-        """Forget the token if it is the present one, and end the rest after a failure."""
-        self.end_rest()
-        with _mutex:
-            if self.token is not None and self.token.value == token:
+    def invalidate(self, value: str | None) -> None:
+        """Forget the token with this value if it is the present one, and ask the server again after a failure."""
+        with mutex:
+            self._rest.end()
+            token = self.token
+            if token is not None and token.value == value:
+                self._refusals.latest = token
                 self.token = None
-                self._refused = token
-        self._slot.evict(token)
+        if value is not None:
+            self._slot.evict(value)
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
@@ -224,26 +154,18 @@ class TokenSource:
     # Refresh
 
     def refresh_if_due(self, token: AccessToken, margin: float, issue: Issue) -> None:
-        """Start one refresh in the background if the token is within ``margin`` seconds of its deadline.
-
-        The margin is shortened by chance, so that programs which share a token do not all ask at once, and is never
-        more than half of the token's life.
-        """
+        """Start one refresh in the background if the token is within ``margin`` seconds of its deadline."""
         now = self._clock.now()
-        margin = min(margin * self._jitter, (token.deadline - token.issued_at) / 2)
-        if now < token.deadline - margin or now < self._refresh_from:
+        if not self._refresh.is_due(token, margin, now):
             return
-        with _mutex:
-            if (
-                self.token is not token
-                or now < self._refresh_from
-                or (self._flight is not None and self._flight.is_ours)
-            ):
+        with mutex:
+            under_way = self._flight is not None and self._flight.is_ours
+            if self.token is not token or under_way or not self._refresh.is_due(token, margin, now):
                 return
             # Landing sets it anew; should the thread be lost, the next try comes after a pause all the same.
-            self._refresh_from = now + REFRESH_PAUSE
-            flight = self._flight = Flight(issue.timeout, refresh=True)
-            flight.refused = self._refused
+            self._refresh.pause(now)
+            flight = self._flight = Flight(issue.patience, refresh=True)
+            flight.refused = self._refusals.latest
         self._send_off(flight, issue)
 
     # Flights
@@ -260,16 +182,15 @@ class TokenSource:
         Raises:
             KiwoomAuthError: there was a failure just now.
         """
-        with _mutex:
+        with mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
                 return self.token
             flight = self._flight
             if flight is None or not flight.is_ours:
-                if self._failure is not None and now < self._rest_until:
-                    raise self._failure.copy()
+                self._rest.check(now)
                 if mine is not None:
-                    mine.refused = self._refused
+                    mine.refused = self._refusals.latest
                     self._flight = mine
                 return mine
         self._refuse_reentry(flight)
@@ -300,7 +221,9 @@ class TokenSource:
         try:
             flight.thread = threading.get_ident()
             spent = self._await_turn(flight, issue.timeout)
-            outcome: AccessToken | KiwoomAuthError = issue(lambda digest: self._find_cached(digest, flight), spent)
+            outcome: AccessToken | KiwoomAuthError = issue(
+                lambda digest: self._find_cached(digest, flight), lambda token: self._takes(token, flight), spent
+            )
         except KiwoomAuthError as error:
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
@@ -314,44 +237,56 @@ class TokenSource:
         started = self._clock.monotonic()
         while True:
             spent = self._clock.monotonic() - started
-            with _mutex:
+            with mutex:
                 other = self._turn.flight
                 if other is None or self._turn.is_free():
                     self._turn.flight = flight
                     return spent
             self._refuse_reentry(other)
             if not other.ended.wait(timeout - spent):
-                with _mutex:
+                with mutex:
                     if self._turn.flight is other:
                         self._turn.flight = flight  # so that only this one waits for what hangs
                 raise self._overdue(timeout)
 
     def _give_up(self, flight: Flight) -> None:
         """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution)."""
-        self._land(flight, self._overdue(flight.patience - GRACE))
+        self._land(flight, self._overdue(flight.longest - GRACE))
 
     def _overdue(self, seconds: float) -> TokenEndpointUnreachable:
         why = f"{self._host}: no answer to AU10001 within {seconds:g} seconds; check the network"
         return TokenEndpointUnreachable(why, host=self._host)
 
     def _find_cached(self, digest: bytes, flight: Flight) -> AccessToken | None:
-        if self._refused is not None:
-            self._slot.evict(self._refused)
+        refused = self._refusals.latest
+        if refused is not None:
+            self._slot.evict(refused.value)
         token = self._look_up(digest)
         return None if flight.refresh and token == self.token else token
 
     def _look_up(self, digest: bytes) -> AccessToken | None:
-        token = self._slot.look_up(digest)
-        return None if token is not None and token.value == self._refused else token
+        token, refused = self._slot.look_up(digest), self._refusals.latest
+        return None if token is not None and refused is not None and token.value == refused.value else token
+
+    def _takes(self, token: AccessToken, flight: Flight) -> bool:
+        """Whether a token that another process has issued is what the flight is for."""
+        former = flight.refused or (self.token if flight.refresh else None)
+        if former is None:
+            return True
+        if token.value != former.value:
+            return token.dated >= former.dated
+        # The same one, issued once more since: the server has no other at the moment.
+        return token.dated > former.dated and (flight.refresh or self._clock.now() - token.issued_at < FUTILE_PAUSE)
 
     def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
         warning = None
-        with _mutex:
+        with mutex:
             if self._flight is flight:
                 self._flight = None
             if isinstance(outcome, AccessToken):
-                if outcome.value == self._refused != flight.refused:
+                refused = self._refusals.latest
+                if refused is not None and refused is not flight.refused and outcome.value == refused.value:
                     outcome = None  # refused while it was on its way: it may be older than the refusal
                 else:
                     warning = self._adopt(outcome, flight)
@@ -369,7 +304,7 @@ class TokenSource:
                 self._slot.put(outcome, lambda: self.token is outcome)
         finally:
             flight.ended.set()
-            with _mutex:
+            with mutex:
                 if self._turn.flight is flight:
                     self._turn.flight = None
 
@@ -380,30 +315,21 @@ class TokenSource:
         if flight.landed and previous is not None and token.issued_at <= previous.issued_at:
             return None  # it was given up, and there is a newer one by now
         self.token = token
-        self._failure = None
-        self._rest = 0.0
-        self._refused = None
-        self._jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, hides nothing
+        self._rest.end()
+        self._refresh.draw()
         if flight.refresh:
-            same = previous is not None and previous.value == token.value
-            self._refresh_from = now + SAME_TOKEN_PAUSE if same else now
-        if token.value == flight.refused:
-            self._quiet_until = now + FUTILE_PAUSE
+            self._refresh.succeed(now, same=previous is not None and previous.value == token.value)
+        if self._refusals.adopt(token, flight.refused, now):
             return f"{self._host}: AU10001 handed back the token that had been refused"
-        self._quiet_until = 0.0
-        self._unproven = flight.refused is not None
         return None
 
     def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
         """Let callers, or refreshes, rest for a while; the mutex is held. Returns what the log should warn of."""
         now = self._clock.now()
         if flight.refresh and self.token is not None and now < self.token.deadline:
-            self._refresh_from = now + REFRESH_PAUSE
+            self._refresh.pause(now)
             return f"refresh failed, the present token is used on: {failure}"
-        longest = LONGEST_REST if failure.retryable else LONGEST_REST_FOR_GOOD
-        self._rest = min(max(1.0, self._rest * 2), longest)
-        self._failure = failure
-        self._rest_until = now + max(self._rest, min(failure.retry_after or 0.0, LONGEST_REST_FOR_GOOD))
+        self._rest.begin(failure, now)
         return None  # it is raised to whoever asked
 
 

@@ -1,12 +1,18 @@
 """An access token as this process holds it."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
+from typing import TypeGuard
 
 from ._keys import Masked
 
 KST = timezone(timedelta(hours=9), "KST")
 """Korea Standard Time: no daylight saving."""
+LONGEST_LIFE = 25 * 3600.0
+"""Seconds: a token lives up to 24 hours."""
+
+_VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +24,24 @@ class AccessToken:
         issued_at: seconds on the clock of ``Clock.now()`` when it was asked for.
         deadline: seconds on the same clock from which it is not used any more.
         secret_digest: of the secretkey that it was issued for.
+        dated: seconds since the epoch on the server's clock when it was asked for: the same for every machine.
     """
 
     value: str = field(repr=False)
     issued_at: float
     deadline: float
     secret_digest: bytes = field(repr=False)
+    dated: float
 
     @property
     def header(self) -> str:
         """The value of the Authorization header (RFC 6750, section 2.1)."""
         return f"Bearer {self.value}"
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Whether it can be an access token: 1 to 8,192 characters of visible ASCII."""
+    return isinstance(value, str) and _VALUE.fullmatch(value) is not None
 
 
 def bearer_token(header: object) -> Masked | None:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from kiwoom_auth_plugin import KiwoomBearerAuth, _cache, _source
+from kiwoom_auth_plugin import KiwoomBearerAuth, _cache, _sources
 from kiwoom_auth_plugin._clock import Clock
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
@@ -38,8 +38,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 def no_tokens_of_other_tests() -> None:
     """A local Kiwoom may get the port, and keys that a test chooses, that another one had before."""
     _cache.DEFAULT_CACHE.clear()
-    _source._recent.clear()
-    _source._sources.clear()
+    _sources._recent.clear()
+    _sources._sources.clear()
 
 
 @pytest.fixture(params=["asyncio", "trio"])

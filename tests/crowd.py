@@ -105,15 +105,19 @@ def watch_waiting(monkeypatch: Any) -> Callable[[int], None]:
 
         return note
 
-    # A thread blocks in the one, a task leaves its waker with the other.
     monkeypatch.setattr(Event, "wait", counted(Event.wait))
-    monkeypatch.setattr(Event, "add", counted(Event.add))
+    monkeypatch.setattr(Event, "wait_async", counted(Event.wait_async))
 
     def wait_for(number: int) -> None:
         for arrived in range(number):
             assert began.acquire(timeout=PATIENCE), f"{arrived} of {number} callers wait"
 
     return wait_for
+
+
+def tasks_waiting(event: Event) -> int:
+    """How many tasks, of all event loops, wait for it."""
+    return sum(len(room._waiting) for room in event._rooms.values())
 
 
 def land() -> None:

@@ -86,7 +86,12 @@ def test_keys_that_need_escaping_arrive_as_they_are():
     ids=str,
 )
 def test_an_answer_in_any_of_the_known_forms_gives_the_token(fields):
-    assert judged(answer(**fields)) == AccessToken(FIELDS["token"], SENT_AT, SENT_AT + 86_400, digest(SECRETKEY))
+    assert judged(answer(**fields)) == AccessToken(FIELDS["token"], SENT_AT, SENT_AT + 86_400, digest(SECRETKEY), WALL)
+
+
+def test_a_token_is_dated_by_the_servers_clock_or_by_this_ones_where_it_does_not_tell():
+    assert judged(answer(), wall=WALL - 5).dated == WALL
+    assert judged(answer(headers={}), wall=WALL - 5).dated == WALL - 5
 
 
 def test_the_specification_documents_own_example_gives_the_token():

@@ -12,7 +12,7 @@ import trio.testing
 from kiwoom_auth_plugin import _event
 from kiwoom_auth_plugin._event import Event, in_thread
 
-from .crowd import PATIENCE, Crowd, run_python, watch_waiting
+from .crowd import PATIENCE, Crowd, run_python, tasks_waiting, watch_waiting
 
 
 def test_it_wakes_threads_loops_and_runs_at_once(monkeypatch):
@@ -35,7 +35,7 @@ async def test_one_that_has_happened_is_not_waited_for():
     event.set()
     assert event.wait(0)
     assert await event.wait_async(PATIENCE)
-    assert not event._wakers
+    assert not tasks_waiting(event)
 
 
 @pytest.mark.anyio
@@ -43,14 +43,29 @@ async def test_waiting_is_bounded_and_leaves_nothing_behind():
     event = Event()
     assert not event.wait(0.001)
     assert not await event.wait_async(0.001)
-    assert not event._wakers
+    assert not tasks_waiting(event)
 
 
 @pytest.mark.anyio
 async def test_one_that_happens_as_the_time_is_over_has_happened(monkeypatch):
     event = Event()
-    monkeypatch.setattr(Event, "discard", lambda event, _wake: event.set())
+
+    class Room:
+        async def wait(self, _timeout):
+            event.set()
+
+    monkeypatch.setattr(Event, "_room_of", lambda *_loop_and_kind: Room())
     assert await event.wait_async(0.001)
+
+
+@pytest.mark.anyio
+async def test_waiting_is_bounded_again_after_everybody_has_left():
+    event = Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(event.wait_async, PATIENCE)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert not await event.wait_async(0.001)
 
 
 @pytest.mark.anyio
@@ -67,9 +82,9 @@ async def test_waiters_that_are_cancelled_leave_nothing_and_take_nobody_with_the
                 staying.start_soon(stay)
                 leaving.start_soon(event.wait_async, PATIENCE)
             await anyio.wait_all_tasks_blocked()
-            assert len(event._wakers) == 20
+            assert tasks_waiting(event) == 20
             leaving.cancel_scope.cancel()
-        assert len(event._wakers) == 10
+        assert tasks_waiting(event) == 10
         event.set()
     assert outcomes == [True] * 10
 
@@ -83,7 +98,7 @@ async def test_a_waiter_cancelled_in_the_same_moment_is_no_matter():
         await anyio.wait_all_tasks_blocked()
         event.set()
         tasks.cancel_scope.cancel()
-    assert not event._wakers
+    assert not tasks_waiting(event)
 
 
 def test_a_waker_of_which_the_time_is_over_in_the_same_moment_is_no_matter():
@@ -124,36 +139,61 @@ def test_a_closed_loop_is_skipped_and_the_others_are_woken(monkeypatch):
     gc.collect()
 
 
-def test_a_finished_trio_run_is_skipped():
+def test_a_finished_trio_run_is_skipped(monkeypatch):
     event = Event()
-    token = []
 
     async def main():
-        token.append(trio.lowlevel.current_trio_token())
+        with trio.move_on_after(0):
+            await event.wait_async(PATIENCE)
 
     trio.run(main)
-    woken = threading.Event()
-    event.add(lambda: token[0].run_sync_soon(print))
-    event.add(woken.set)
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(1)
+    while len(event._rooms) < 2:  # the task has begun to wait, and comes to its room at once
+        pass
     event.set()
-    assert woken.is_set()
+    assert crowd.outcomes() == [True]
 
 
-def test_wakers_may_come_and_go_while_it_happens():
-    """No lock is held while wakers are called: they may use the event themselves."""
+def test_waking_a_loop_may_come_back_to_the_event():
+    """No lock is held meanwhile: whoever is woken may use it at once, in another thread."""
     event = Event()
-    again = threading.Event()
+    came_back = threading.Event()
 
-    def wake():
-        event.add(again.set)
-        event.discard(wake)
+    class Room:
+        def wake(self):
+            there_and_back = threading.Thread(target=event.set, daemon=True)
+            there_and_back.start()
+            there_and_back.join(PATIENCE)
+            came_back.set()
+
+    event._rooms["a loop"] = Room()
+    setter = threading.Thread(target=event.set, daemon=True)
+    setter.start()
+    setter.join(PATIENCE)
+    assert came_back.is_set()
+    assert not setter.is_alive()
+
+
+def test_many_tasks_of_a_loop_are_woken_by_one_call_to_it(monkeypatch):
+    """Each would cost a system call: a thousand of them delay whoever lands the token."""
+
+    async def main():
+        event = Event()
+        calls = []
+        loop = asyncio.get_running_loop()
+        original = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: (calls.append(args), original(*args)))
+        tasks = [asyncio.ensure_future(event.wait_async(PATIENCE)) for _ in range(100)]
+        await asyncio.sleep(0)
         event.set()
+        assert await asyncio.gather(*tasks) == [True] * 100
+        return len(calls)
 
-    event.add(wake)
-    done = threading.Thread(target=event.set, daemon=True)
-    done.start()
-    done.join(PATIENCE)
-    assert again.is_set()
+    assert asyncio.run(main()) == 1
 
 
 GUEST = """
@@ -180,7 +220,7 @@ async def main():
         outcomes["asyncio"] = await event.wait_async(60)
 
     task = asyncio.create_task(host())
-    while len(event._wakers) < 2:
+    while len(event._rooms) < 2:
         await asyncio.sleep(0)
     threading.Thread(target=event.set).start()
     await asyncio.gather(task, over)

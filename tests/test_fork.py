@@ -124,7 +124,7 @@ def test_a_child_forked_during_a_refresh_keeps_the_token_and_may_refresh_itself(
 @forks
 def test_a_fork_waits_until_no_dictionary_is_half_changed(auth, kiwoom_emulator):
     """The locks are free in the child, whoever held them in the parent."""
-    held = HeldElsewhere(_source._mutex)
+    held = HeldElsewhere(_source.mutex)
     with held:
         threading.Thread(target=held.leave.set, daemon=True).start()
         assert in_a_fork(auth.get_token) == kiwoom_emulator.token

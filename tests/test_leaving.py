@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
-from .crowd import PATIENCE, Crowd, land, watch_waiting
+from .crowd import PATIENCE, Crowd, land, tasks_waiting, watch_waiting
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -69,7 +69,7 @@ async def test_a_task_that_leaves_while_it_waits_harms_nobody(auth, kiwoom_emula
                     else:
                         scope.deadline = anyio.current_time()
             assert scope.cancelled_caught
-            assert len(auth._source._flight.event._wakers) == 10
+            assert tasks_waiting(auth._source._flight.event) == 10
             gate.wait_for(1)
             assert gate.parked == 1
     assert tokens == [kiwoom_emulator.token] * 10
@@ -101,7 +101,7 @@ def test_a_flow_thrown_away_at_its_first_await_leaves_nothing(auth, kiwoom_emula
         with pytest.raises(asyncio.CancelledError):
             await step
         flight = auth._source._flight
-        assert not flight.event._wakers
+        assert not tasks_waiting(flight.event)
         with pytest.raises(StopAsyncIteration):
             await anext(flow)
 

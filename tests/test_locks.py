@@ -54,7 +54,7 @@ def test_without_the_mutex_two_callers_at_once_would_fly_twice(auth, kiwoom_emul
         made.made = True
         return made
 
-    monkeypatch.setattr(_source, "_mutex", door)
+    monkeypatch.setattr(_source, "mutex", door)
     monkeypatch.setattr(_source, "Flight", flight)
     crowd = Crowd()
     crowd.threads(2, auth.get_token)
@@ -97,8 +97,19 @@ def test_without_its_mutex_an_event_would_forget_to_wake_somebody(monkeypatch, b
             go_on.wait(PATIENCE)
             return seen
 
+    class Room:
+        def __init__(self, _loop):
+            pass
+
+        def wake(self):
+            woken.set()
+
+    def wait():
+        if event._room_of("a loop", Room) is None:
+            woken.set()
+
     event._happened = Happened()
-    waiter = threading.Thread(target=event.add, args=(woken.set,), daemon=True)
+    waiter = threading.Thread(target=wait, daemon=True)
     setter = threading.Thread(target=event.set, daemon=True)
     waiter.start()
     assert looked.wait(PATIENCE)
@@ -149,7 +160,7 @@ def test_the_cache_is_only_touched_under_the_mutex(make_auth, kiwoom_emulator, c
 def test_a_snapshot_is_read_without_the_mutex(auth, monkeypatch):
     token = auth.get_token()
     door = Door(broken=False)
-    monkeypatch.setattr(_source, "_mutex", door)
+    monkeypatch.setattr(_source, "mutex", door)
     assert auth.get_token() == token
     assert asyncio.run(auth.aget_token()) == token
     request = requests.Request("POST", auth._host, auth=KiwoomBearerAuth.__call__.__get__(auth)).prepare()

@@ -86,11 +86,11 @@ async def test_a_task_gives_up_the_one_that_it_has_started(make_auth, vault, clo
 class Late:
     """An issue that comes back when it is told to, with a token from before."""
 
-    timeout = 0.2
+    timeout = patience = 0.2
 
     def __init__(self, clock):
         self.hangs, self.go_on = threading.Event(), threading.Event()
-        self._token = AccessToken("an-older-token", clock.now(), clock.now() + 86_400, b"")
+        self._token = AccessToken("an-older-token", clock.now(), clock.now() + 86_400, b"", clock.now())
 
     def __call__(self, *_lookup_and_time_spent):
         self.hangs.set()
@@ -126,6 +126,11 @@ def test_what_comes_back_late_is_used_where_there_is_nothing_newer(make_auth, cl
     assert auth.get_token() == "an-older-token"
 
 
+def watch(event, landed):
+    """Have ``landed`` happen with the event."""
+    threading.Thread(target=lambda: event.wait(PATIENCE) and landed.set(), daemon=True).start()
+
+
 def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(make_auth, kiwoom_emulator):
     cache = {}
     auth = make_auth(cache=cache)
@@ -135,7 +140,7 @@ def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(ma
     with kiwoom_emulator.hold() as gate:
         crowd.go()
         gate.wait_for(1)
-        auth._source._flight.event.add(landed.set)
+        watch(auth._source._flight.event, landed)
         with auth._source._slot._mutex.lock:
             gate.release()
             landed.wait(PATIENCE)

@@ -2,13 +2,14 @@
 
 import logging
 import statistics
+import threading
 
 import anyio
 import httpx
 import pytest
 import requests
 
-from kiwoom_auth_plugin import _source
+from kiwoom_auth_plugin import _refresh
 from kiwoom_auth_plugin._event import Event
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
@@ -48,7 +49,7 @@ def replacing():
 @pytest.fixture(autouse=True)
 def no_jitter(monkeypatch):
     """Refreshes are tried from the whole margin on, unless a test says otherwise."""
-    monkeypatch.setattr(_source.random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(_refresh.random, "uniform", lambda _low, high: high)
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_a_refresh_for_which_no_thread_is_to_be_had_is_noticed_by_nobody(due, re
     def refuse(_thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_source.threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     assert due.get_token() == due.get_token() == present
     assert len(warnings(caplog)) == 1
 
@@ -192,7 +193,7 @@ def test_a_caller_that_is_late_to_see_the_margin_starts_no_second_refresh(due, r
     source, read = due._source, due._source.token
     due.get_token()
     land()
-    source._refresh_from = 0.0
+    source._refresh._from = 0.0
     source.refresh_if_due(read, MARGIN, due._by_requests)
     land()
     assert replacing.issued == 2
@@ -245,7 +246,7 @@ def test_the_margin_is_shortened_by_chance_to_half_of_it_at_most(replacing, make
         asked.append((low, high))
         return chance
 
-    monkeypatch.setattr(_source.random, "uniform", uniform)
+    monkeypatch.setattr(_refresh.random, "uniform", uniform)
     both = Both(replacing, clock)
     auth = make_auth(emulator=replacing, clock=clock)
     auth.get_token()
@@ -260,7 +261,7 @@ def test_chance_spreads_the_refreshes_of_many_programs(replacing, make_auth, clo
     for _ in range(20):
         auth = make_auth(emulator=replacing, clock=clock)
         auth.get_token()
-        spread.append(auth._source._jitter)
+        spread.append(auth._source._refresh._share)
     assert min(spread) >= 0.5
     assert max(spread) <= 1.0
     assert statistics.stdev(spread) > 0.05

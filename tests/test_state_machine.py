@@ -146,7 +146,7 @@ class Promises(RuleBasedStateMachine):
         if error is None and self.attempts() > before[0] and not is_due:
             self.forget_the_rest()
         if code == 3:
-            self.quiet_until = max(self.quiet_until, self.auth._source._quiet_until)
+            self.quiet_until = max(self.quiet_until, self.auth._source._refusals._quiet_until)
 
     @rule()
     def look(self):
@@ -157,7 +157,7 @@ class Promises(RuleBasedStateMachine):
 
     def in_cache(self):
         return any(
-            token.deadline > self.clock.now() and token.value != self.auth._source._refused
+            token.deadline > self.clock.now() and token != self.auth._source._refusals.latest
             for token in self.cache.values()
         )
 

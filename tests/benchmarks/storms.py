@@ -51,10 +51,14 @@ def main() -> None:
             "refusal storm: 1,000 calls", f"{statistics.median(refusals(kiwoom) for _ in range(5)) / one:.2f} exchanges"
         )
     few, many = Appkeys(10), Appkeys(100_000)
-    for what, measure in (("kept", Appkeys.cost_of_a_call), ("made for the call", Appkeys.cost_of_an_object)):
+    for what, measure in (
+        ("bare object of three, kept", Appkeys.cost_of_a_walk),
+        ("auth object kept", Appkeys.cost_of_a_call),
+        ("auth object made for the call", Appkeys.cost_of_an_object),
+    ):
         cheap, dear = measure(few), measure(many)
-        row(f"a call, auth object {what}, 10 appkeys", f"{cheap * 1e6:.2f} µs")
-        row(f"a call, auth object {what}, 100,000 appkeys", f"{dear * 1e6:.2f} µs ({dear / cheap:.2f} times)")
+        row(f"a call, {what}, 10 appkeys", f"{cheap * 1e6:.2f} µs")
+        row(f"a call, {what}, 100,000 appkeys", f"{dear * 1e6:.2f} µs ({dear / cheap:.2f} times)")
     row("memory of an appkey in the cache", f"{many.bytes_cached:.0f} bytes")
     row("memory of an appkey with its auth object", f"{many.bytes_kept:.0f} bytes")
 
@@ -150,13 +154,24 @@ def refusals(kiwoom: KiwoomEmulator) -> float:
 class Given:
     """An issue that costs nothing."""
 
-    timeout = 10.0
+    timeout = patience = 10.0
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None], _spent: float = 0.0) -> AccessToken:
+    def __call__(self, lookup: Callable[[bytes], AccessToken | None], *_takes_and_spent: object) -> AccessToken:
         """A token of the usual length."""
         of = digest(SECRETKEY)
         now = SYSTEM.now()
-        return lookup(of) or AccessToken(f"{random.getrandbits(344):086x}", now, now + 86_400.0, of)
+        return lookup(of) or AccessToken(f"{random.getrandbits(344):086x}", now, now + 86_400.0, of, now)
+
+
+class Bare:
+    """An object that leads to another; reading it does nothing else."""
+
+    def __init__(self, leads_to: object) -> None:
+        self.leads_to = leads_to
+
+    def get(self) -> str:
+        """The text at the end of three."""
+        return f"{self.leads_to.leads_to.leads_to}"
 
 
 class Appkeys:
@@ -187,6 +202,13 @@ class Appkeys:
         """Seconds that a call takes whose auth object is at hand."""
         auths = (self._auths * (10_000 // len(self._auths) + 1))[:10_000]
         return min(seconds(lambda: [auth.get_token() for auth in auths]) for _ in range(5)) / len(auths)
+
+    def cost_of_a_walk(self) -> float:
+        """Seconds that it takes to come by an object, its source and its token in memory: the floor of a call."""
+        bare = [Bare(Bare(Bare(str(number)))) for number in range(len(self._auths))]
+        random.shuffle(bare)
+        bare = (bare * (10_000 // len(bare) + 1))[:10_000]
+        return min(seconds(lambda: [one.get() for one in bare]) for _ in range(5)) / len(bare)
 
     def cost_of_an_object(self) -> float:
         """Seconds that a call takes whose auth object is made for it, with the token only in the cache."""

@@ -1,0 +1,61 @@
+"""The arguments of ``KiwoomBearerAuth``, checked: an error names the argument, never its value."""
+
+import math
+from typing import Any
+
+import requests
+
+from . import _httpx
+from ._cache import TokenCache
+from .stores import TokenStore
+from .stores._protocol import require
+
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds: threads can wait so long on every platform."""
+
+_CLIENTS: tuple[type, ...] = (requests.Session, *(module.Client for module in _httpx.FAMILY))
+
+
+def mapping(cache: TokenCache | None) -> TokenCache | None:
+    """The ``cache`` argument."""
+    if cache is not None and not _has(cache, "get", "__setitem__", "__delitem__"):
+        raise TypeError("cache must be a mutable mapping, such as a cachetools cache")
+    return cache
+
+
+def token_store(store: TokenStore | None) -> TokenStore | None:
+    """The ``store`` argument.
+
+    Raises:
+        ImportError: what is kept in a store is sealed, and the package for that is missing.
+    """
+    if store is not None:
+        if not _has(store, "load", "save", "delete", "lock"):
+            raise TypeError("store must have the methods of a TokenStore: load, save, delete and lock")
+        seconds("store.max_delay", getattr(store, "max_delay", 0.0))
+        require("file", "cryptography")
+    return store
+
+
+def sync_client(client: Any) -> Any:
+    """The ``client`` argument."""
+    if client is not None and not isinstance(client, _CLIENTS):
+        raise TypeError("client must be a requests.Session, an httpx.Client or an httpx2.Client")
+    return client
+
+
+def seconds(name: str, value: object) -> float:
+    """The argument with this name, a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name} must be a finite number of seconds, not negative")
+    return number
+
+
+def _has(value: object, *methods: str) -> bool:
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)

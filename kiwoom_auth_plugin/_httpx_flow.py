@@ -1,0 +1,115 @@
+"""The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+from . import _httpx
+from ._exchange import Exchange
+from ._keys import Masked
+from ._origin import Origin
+from ._peek import alook, look
+from ._refusal import refuses_token
+from ._source import TokenSource
+from ._token import AccessToken, bearer_token
+
+_BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
+
+
+class HttpxFlow(_httpx.Auth):
+    """The authentication flow of one auth object; the sync and the async one differ in how they wait."""
+
+    _by_httpx: Exchange
+    _origin: Origin
+    _source: TokenSource
+
+    def _covers(self, origin: Origin | None) -> bool:
+        raise NotImplementedError
+
+    def _token(self, exchange: Exchange) -> AccessToken:
+        raise NotImplementedError
+
+    async def _atoken(self) -> AccessToken:
+        raise NotImplementedError
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """The same as ``sync_auth_flow``."""
+        return self.sync_auth_flow(request)
+
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """Attach the token to a request of httpx or httpx2; repeat it once with another if the answer refuses it.
+
+        Raises:
+            HostMismatch: the call goes to another of Kiwoom's API hosts than this object's.
+            KiwoomAuthError: there is no token to be had.
+        """
+        if not self._covers(_origin_of(request)):
+            yield request
+            return
+        request.headers["Authorization"] = self._token(self._by_httpx).header
+        response = yield request
+        if not refuses_token(response.status_code, look(response)):
+            return
+        request = _last_request(response, request)
+        refused = self._refused_token(request)
+        if refused is None:
+            return
+        replacement = self._source.replace(refused, self._by_httpx)
+        if replacement is None:
+            return
+        response = yield _signed_anew(request, replacement)
+        accepted = not refuses_token(response.status_code, look(response))
+        self._source.judge_replacement(replacement.value, accepted=accepted)
+
+    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+        """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
+        if not self._covers(_origin_of(request)):
+            yield request
+            return
+        request.headers["Authorization"] = (await self._atoken()).header
+        response = yield request
+        if not refuses_token(response.status_code, await alook(response)):
+            return
+        request = _last_request(response, request)
+        refused = self._refused_token(request)
+        if refused is None:
+            return
+        replacement = await self._source.areplace(refused, self._by_httpx)
+        if replacement is None:
+            return
+        response = yield _signed_anew(request, replacement)
+        accepted = not refuses_token(response.status_code, await alook(response))
+        self._source.judge_replacement(replacement.value, accepted=accepted)
+
+    def _refused_token(self, request: Any) -> Masked | None:
+        """The token to replace before this request is sent again; None where it is not to be sent again."""
+        token = bearer_token(request.headers.get("Authorization"))
+        if _origin_of(request) != self._origin or token is None:
+            return None  # redirected elsewhere, or signed by somebody else
+        if not isinstance(request.stream, _BYTE_STREAMS):
+            self._source.drop_refused(token)  # a body that cannot be sent again
+            return None
+        return token
+
+
+def _origin_of(request: Any) -> Origin | None:
+    url = request.url
+    return Origin.of(url.scheme, url.host, url.port)
+
+
+def _signed_anew(request: Any, token: AccessToken) -> Any:
+    """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
+    home: Any = _httpx.home_of(request)
+    repeated = home.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
+    )
+    repeated.headers["Authorization"] = token.header
+    repeated.read()
+    return repeated
+
+
+def _last_request(response: Any, request: Any) -> Any:
+    """The request that the answer is to: after a redirect not the one that was yielded."""
+    try:
+        return response.request
+    except RuntimeError:  # a flow that is driven by hand
+        return request

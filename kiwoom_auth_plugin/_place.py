@@ -1,0 +1,159 @@
+"""A token store and its health: each call of it runs in a thread of its own, which is left to itself if it hangs."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import cachetools
+
+from ._cache import log
+from ._locks import lock_for_the_process
+from .stores import TokenStore
+
+MAX_DELAY = 2.0
+"""Seconds that a store may delay an exchange if it does not say."""
+RETRY_PAUSE = 30.0
+"""Seconds without a store after it failed."""
+MOST_STUCK = 4
+"""Calls of one store that may hang at once: with more, it is left alone until one returns."""
+
+_mutex = lock_for_the_process()
+
+
+class Place:
+    """A store, and what is known of its health; one for all auth objects that use it."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self.store = store
+        self.name = type(store).__name__
+        self.fallback: TokenStore | None = getattr(store, "fallback", None)
+        self.max_delay = float(getattr(store, "max_delay", MAX_DELAY))
+        self._away_until: float | None = None
+        self._stuck: list[Call] = []
+
+    def is_away(self, now: float) -> bool:
+        """Whether it failed a while ago, or hangs so often that it is better left alone."""
+        with _mutex:
+            self._stuck = [call for call in self._stuck if call.is_under_way]
+            return len(self._stuck) >= MOST_STUCK or (self._away_until is not None and now < self._away_until)
+
+    def works(self, host: str) -> None:
+        """It has answered."""
+        with _mutex:
+            was_away, self._away_until = self._away_until is not None, None
+        if was_away:
+            tell(log.info, "%s: the token store %s is used again", host, self.name)
+
+    def fails(self, host: str, now: float, why: str, call: "Call | None") -> None:
+        """It has failed; an outage is one warning, however often it is tried."""
+        with _mutex:
+            known, self._away_until = self._away_until is not None, now + RETRY_PAUSE
+            if call is not None:
+                self._stuck.append(call)
+        if not known:
+            tell(
+                log.warning,
+                "%s: the token store %s failed, and this process goes on without it until it works again: %s",
+                host, self.name, why,
+            )  # fmt: skip
+
+
+_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
+
+
+def place_of(store: TokenStore) -> Place:
+    """Stores that are equal are one: an auth object, and its store, may be made anew for each call."""
+    with _mutex:
+        try:
+            hash(store)
+        except TypeError:
+            key: Any = id(store)
+        else:
+            key = store
+        place = _known.get(key)
+        if place is None:
+            place = _known[key] = Place(store)
+        return place
+
+
+class Call:
+    """A call of a store, in a thread that is left to itself if it takes too long.
+
+    Raises:
+        RuntimeError: no thread is to be had.
+    """
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self.answer: object = None
+        self.error: BaseException | None = None
+        # A daemon: a store that hangs does not keep the program from ending.
+        self._thread = threading.Thread(target=self._run, name="kiwoom-auth-store", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end so many seconds at most; tell whether that has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not come back yet."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.answer = self._call()
+        except BaseException as error:  # noqa: BLE001 - told by whoever waits
+            self.error = error
+
+
+class Holding:
+    """A store's lock, waited for and held by a thread of its own.
+
+    Raises:
+        RuntimeError: no thread is to be had.
+    """
+
+    def __init__(self, store: TokenStore, key: str, lease: float) -> None:
+        self._store = store
+        self._key = key
+        self._lease = lease
+        self._leave = threading.Event()
+        self.is_held = False
+        self.error: BaseException | None = None
+        self.settled = threading.Event()
+        """Happens when the lock is held, or is known not to be had."""
+        self._thread = threading.Thread(target=self._hold, name="kiwoom-auth-store", daemon=True)
+        self._thread.start()
+
+    def leave(self, timeout: float) -> None:
+        """Let the lock go, now or as soon as it has come; wait for that so many seconds at most."""
+        self._leave.set()
+        self._thread.join(timeout)
+
+    def _hold(self) -> None:
+        try:
+            with self._store.lock(self._key, self._lease):
+                self.is_held = True
+                self.settled.set()
+                self._leave.wait(self._lease)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self.error = error
+        finally:
+            self.settled.set()
+
+
+def words(error: BaseException) -> str:
+    """What a store raised, for the log; the words of strangers may quote what they were given."""
+    home = type(error).__module__.partition(".")[0]
+    if not isinstance(error, OSError) and home not in {"redis", "valkey"}:
+        return type(error).__name__
+    text = "".join(c if c.isprintable() else " " for c in str(error)[:300])
+    return f"{type(error).__name__}: {text}"
+
+
+def tell(write: Callable[..., None], *what: object) -> None:
+    with suppress(Exception):  # a log filter may raise anything
+        write(*what)

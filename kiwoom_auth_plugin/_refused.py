@@ -1,0 +1,64 @@
+"""What refusals teach: which token is not to be used again, and when the server has no other to give."""
+
+from ._token import AccessToken
+
+FUTILE_PAUSE = 30.0
+"""Seconds without an issue after the server handed back the token that it had refused."""
+
+
+class Refusals:
+    """What one token source knows of refused tokens. Its owner's mutex guards it."""
+
+    __slots__ = ("_futile", "_quiet_until", "_unproven", "latest")
+
+    def __init__(self) -> None:
+        self.latest: AccessToken | None = None
+        """The one refused last, until another takes its place."""
+        self._quiet_until = 0.0
+        self._futile = 0
+        self._unproven = False
+
+    def refuse(self, token: AccessToken, now: float) -> bool:
+        """Note that the present token is refused; False where the server is known to have no other at the moment."""
+        if now - token.issued_at < FUTILE_PAUSE:
+            self._count_futile(now)
+        if now < self._quiet_until:
+            return False
+        self.latest = token
+        return True
+
+    def judge_replacement(self, now: float, *, accepted: bool) -> None:
+        """Note whether the server accepted the present token, which replaced a refused one.
+
+        Where new tokens do not help, each call would issue one: from the second in a row on, refusals go to the
+        callers for 1 s, doubling to 30 s.
+        """
+        if accepted:
+            self._futile = 0
+            self._unproven = False
+        else:
+            self._count_futile(now)
+
+    def adopt(self, token: AccessToken, refused: AccessToken | None, now: float) -> bool:
+        """Note that there is a new present token; tell whether it is the refused one once more.
+
+        Args:
+            token: the new one.
+            refused: the one it was to replace, if any.
+            now: the time.
+        """
+        self.latest = None
+        if refused is not None and token.value == refused.value:
+            self._quiet_until = now + FUTILE_PAUSE
+            return True
+        self._quiet_until = 0.0
+        self._unproven = refused is not None
+        return False
+
+    def _count_futile(self, now: float) -> None:
+        if not self._unproven:
+            return  # it did not replace one, has served, or is counted
+        self._unproven = False
+        self._futile += 1
+        if self._futile > 1:
+            self._quiet_until = now + min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE)

@@ -1,0 +1,317 @@
+"""``FileStore``: tokens shared through a directory of the user's, by processes on one machine."""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from kiwoom_auth_plugin._locks import Renewed
+
+from ._protocol import require
+
+T = TypeVar("T")
+
+_KEY = re.compile(r"[0-9a-f]{1,128}")
+_SIZE_LIMIT = 64 * 1024
+_LONGEST_DELAY = 60.0
+_POLL = 0.03
+_WAIT_FOR_LOCK = 0.5
+
+_POSIX = hasattr(os, "geteuid")
+# Windows lets no file be replaced, removed or opened for a moment while somebody else has it open.
+_RETRIES, _PAUSE = (0 if _POSIX else 20), 0.01
+# No link is followed, and no pipe waits for its other end.
+_CAUTION = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# How systems refuse to open a link, a socket, a directory or what belongs to others.
+_REFUSALS = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP}
+
+
+class FileStore:
+    """Shares tokens through files that only their owner can read: ``<key>.token`` and ``<key>.lock`` for each key.
+
+    The directory is made when it is needed, with mode 0700. It may not be a link and must belong to the user; the same
+    holds for the files in it. Directories above it may be links. File modes and owners are not looked at on Windows,
+    where the user's profile protects them.
+
+    Args:
+        directory: where the files are; None: the user's cache directory, ``~/.cache/kiwoom_auth_plugin`` on Linux.
+        max_delay: seconds that the store may delay an exchange with the token endpoint: more than 0, at most 60.
+
+    Raises:
+        ImportError: the extra ``[file]`` is not installed.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument has an impossible value.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None, *, max_delay: float = 2.0) -> None:
+        require("file", "cryptography", "filelock", "platformdirs")
+        if directory is None:
+            from platformdirs import user_cache_path  # noqa: PLC0415 - of an extra
+
+            directory = user_cache_path("kiwoom_auth_plugin", appauthor=False)
+        path: Any = os.fspath(directory) if hasattr(directory, "__fspath__") else directory
+        if not isinstance(path, str):
+            raise TypeError("directory must be None, a string or a path of pathlib's")
+        if not path or "\0" in path:
+            raise ValueError("directory must be a path: not empty, no null characters")
+        if isinstance(max_delay, bool) or not isinstance(max_delay, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+            raise TypeError("max_delay must be a number of seconds")
+        if not 0 < max_delay <= _LONGEST_DELAY:
+            raise ValueError("max_delay must be more than 0 and at most 60 seconds")
+        self.directory = Path(path)
+        """Where the files are."""
+        with suppress(OSError):  # the working directory is gone
+            self.directory = self.directory.absolute()
+        self.max_delay = max_delay
+        """Seconds that the store may delay an exchange with the token endpoint."""
+        self._held: set[tuple[int, str]] = set()  # with the process: a forked child holds none of its parent's locks
+        self._turn = Renewed()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.directory)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.directory == other.directory if isinstance(other, FileStore) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.directory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), self.directory, max_delay=self.max_delay), ()
+
+    def load(self, key: str) -> bytes | None:
+        """The value that was saved last; None where there is none.
+
+        Args:
+            key: the token's key, as ``TokenStore`` has it.
+
+        Raises:
+            OSError: what is there cannot be read or trusted; the message says what to mend.
+            ValueError: the key is none.
+        """
+        name = _file_name(key, "token")
+        try:
+            with _Folder.entered(self.directory) as folder, folder.open(name, os.O_RDONLY) as descriptor:
+                value = b""
+                while part := os.read(descriptor, _SIZE_LIMIT):
+                    value += part
+                    if len(value) > _SIZE_LIMIT:
+                        raise OSError(errno.EFBIG, "is too large for a token: remove it", name)
+        except FileNotFoundError:
+            return None
+        return value
+
+    def save(self, key: str, value: bytes, ttl: float) -> None:  # noqa: ARG002 - the value itself says until when
+        """Keep a value in place of the one before.
+
+        Args:
+            key: as above.
+            value: at most 64 KiB.
+            ttl: not used: an outdated file stays until the next one takes its place.
+
+        Raises:
+            OSError: it could not be written; the value before is still there.
+            TimeoutError: others have held the key's lock for half a second.
+            ValueError: the key is none, or the value is too large.
+        """
+        name, temporary = _file_name(key, "token"), _file_name(key, "tmp")
+        if len(value) > _SIZE_LIMIT:
+            raise ValueError("value must be at most 64 KiB")
+        with self._alone(key), _Folder.entered(self.directory, create=True) as folder:
+            folder.remove(temporary)  # a writer may have been killed here
+            try:
+                with folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                    rest = memoryview(value)
+                    while rest:
+                        rest = rest[os.write(descriptor, rest) :]
+                folder.replace(temporary, name)
+            except BaseException:
+                with suppress(OSError):
+                    folder.remove(temporary)
+                raise
+
+    def delete(self, key: str) -> None:
+        """Forget the value; nothing happens where there is none.
+
+        Args:
+            key: as above.
+
+        Raises:
+            OSError: it could not be removed.
+            TimeoutError: others have held the key's lock for half a second.
+            ValueError: the key is none.
+        """
+        names = [_file_name(key, "token"), _file_name(key, "tmp")]
+        if os.path.lexists(self.directory):
+            with self._alone(key), _Folder.entered(self.directory) as folder:
+                for name in names:
+                    folder.remove(name)
+
+    @contextmanager
+    def lock(self, key: str, timeout: float) -> Generator[None]:
+        """The key's lock, which ends with its holder: at most one among all processes, threads and objects.
+
+        Args:
+            key: as above.
+            timeout: seconds to wait for it.
+
+        Raises:
+            OSError: the lock file cannot be used or trusted, or the file system has no locks.
+            TimeoutError: others have held it for so long.
+            ValueError: the key is none.
+        """
+        from filelock import FileLock  # noqa: PLC0415 - of an extra
+
+        name = _file_name(key, "lock")
+        with _Folder.entered(self.directory, create=True) as folder, folder.open(name, os.O_RDWR | os.O_CREAT):
+            pass  # it is there now, and to be trusted
+        lock = FileLock(
+            self.directory / name,
+            mode=0o600,
+            thread_local=False,
+            fallback_to_soft=False,  # a soft lock would outlive a holder that is killed
+            preserve_lock_file=True,
+        )
+        holding = os.getpid(), key
+        with lock.acquire(timeout=max(timeout, 0.0), poll_interval=_POLL):
+            self._held.add(holding)
+            try:
+                yield
+            finally:
+                with self._turn.lock:  # a thread that writes under this lock comes to its end first
+                    self._held.discard(holding)
+
+    @contextmanager
+    def _alone(self, key: str) -> Generator[None]:
+        with self._turn.lock:
+            if (os.getpid(), key) in self._held:
+                yield
+                return
+        with self.lock(key, _WAIT_FOR_LOCK), self._turn.lock:
+            yield
+
+
+class _Folder:
+    """The directory as it was opened and checked: the files are taken from there, wherever its name leads later."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    @contextmanager
+    def entered(cls, path: Path, *, create: bool = False) -> Generator[Self]:
+        """Open and check it, for as long as the block lasts; FileNotFoundError where it is missing.
+
+        Args:
+            path: where it is.
+            create: whether to make it, with its parents, if it is missing.
+        """
+        if create:
+            _make(path)
+        descriptor = _open(path, os.O_RDONLY | _DIRECTORY, "directory") if _POSIX else None
+        try:
+            if descriptor is not None:
+                _check_directory(path, descriptor)
+            yield cls(path, descriptor)
+        except OSError as error:
+            if isinstance(error.filename, str):
+                error.filename = str(path / error.filename)
+            raise
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    @contextmanager
+    def open(self, name: str, flags: int) -> Generator[int]:
+        """A descriptor of a plain file that nobody else owns, may read or write, or has under another name."""
+        descriptor = _patiently(lambda: _open(self._at(name), flags, "file", self._descriptor))
+        try:
+            if _POSIX:
+                _check_file(name, descriptor, flags)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def replace(self, old: str, new: str) -> None:
+        """Give a file another's name and place."""
+        at = self._descriptor
+        _patiently(lambda: os.replace(self._at(old), self._at(new), src_dir_fd=at, dst_dir_fd=at))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a link and not what it leads to; nothing happens where there is none."""
+        with suppress(FileNotFoundError):
+            _patiently(lambda: os.unlink(self._at(name), dir_fd=self._descriptor))
+
+    def _at(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self._path / name)
+
+
+def _check_directory(path: Path, descriptor: int) -> None:
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        raise _untrusted(path, "it belongs to another user: name a directory of your own")
+    if _is_loose(descriptor):
+        os.fchmod(descriptor, 0o700)
+        if _is_loose(descriptor):
+            raise _untrusted(path, "its file system keeps no modes, so others can read it: name another one")
+
+
+def _check_file(name: str, descriptor: int, flags: int) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _untrusted(name, "it is not a plain file: remove it")
+    if status.st_uid != os.geteuid():
+        raise _untrusted(name, "it belongs to another user: remove it")
+    if status.st_nlink > 1:
+        raise _untrusted(name, "it is a hard link, there is another name for it: remove it")
+    if flags & os.O_CREAT:
+        os.fchmod(descriptor, 0o600)  # whatever the umask took away
+    elif _is_loose(descriptor):
+        raise _untrusted(name, "other users may read or write it: remove it")
+
+
+def _file_name(key: str, suffix: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ValueError("key must be 1 to 128 hexadecimal digits in lower case")
+    return f"{key}.{suffix}"
+
+
+def _untrusted(path: str | Path, why: str) -> OSError:
+    return OSError(errno.EPERM, f"Not trusted, {why}", str(path))
+
+
+def _is_loose(descriptor: int) -> bool:
+    return bool(os.fstat(descriptor).st_mode & 0o077)
+
+
+def _open(path: str | Path, flags: int, kind: str, directory: int | None = None) -> int:
+    try:
+        return os.open(path, flags | _CAUTION, 0o600, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise _untrusted(path, f"no plain {kind} of your own ({error.strerror}): remove it") from None
+
+
+def _make(directory: Path) -> None:
+    missing = takewhile(lambda part: not os.path.lexists(part), (directory, *directory.parents))
+    for part in reversed(list(missing)):
+        with suppress(FileExistsError):
+            part.mkdir(0o700)
+            part.chmod(0o700)  # whatever the umask took away
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    for _ in range(_RETRIES):
+        with suppress(PermissionError):
+            return call()
+        time.sleep(_PAUSE)
+    return call()

@@ -1,0 +1,76 @@
+"""What the package asks of a store, and how the stores of the package ask for their libraries."""
+
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Protocol
+
+
+class TokenStore(Protocol):
+    """Keeps one sealed token for each key, for other processes and machines. Any object with these methods will do.
+
+    It is called from threads of the package's own, of several at once, never from an event loop's. What it raises or
+    how long it takes does not matter to a call: it goes on without the store. Besides the methods it may have two
+    attributes: ``max_delay``, the seconds that it may delay an exchange with the token endpoint (2 if it is missing),
+    and ``fallback``, another store that is used while this one fails.
+    """
+
+    def load(self, key: str) -> bytes | None:
+        """The value that was saved last, whole and unchanged; None where there is none. Needs no lock.
+
+        Args:
+            key: 64 hexadecimal digits, a digest of appkey, host and secretkey that tells none of them.
+
+        Raises:
+            OSError: what is there cannot be trusted.
+        """
+        ...
+
+    def save(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep a value in place of the one before; whoever loads meanwhile gets the one or the other, whole.
+
+        Args:
+            key: as above.
+            value: at most 16 KiB of ASCII, sealed: encrypted and authenticated.
+            ttl: seconds after which it is worthless and may be forgotten.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Forget the value; nothing happens where there is none."""
+        ...
+
+    def lock(self, key: str, timeout: float) -> AbstractContextManager[None]:
+        """The key's lock: at most one holder among all processes while the ``with`` block lasts.
+
+        Entered and left by one thread.
+
+        Args:
+            key: as above.
+            timeout: seconds. No holder keeps it for longer, so that is the lease where a lock outlives its holder.
+                Whoever waits for a holder that has died gets the lock ``timeout`` seconds later at most.
+
+        Raises:
+            TimeoutError: others have held it for too long: that of one holder that died, and then of another's work.
+        """
+        ...
+
+
+def require(extra: str, *modules: str) -> None:
+    """See to it that the libraries of an extra are installed.
+
+    Args:
+        extra: such as ``file``.
+        *modules: the names that they are imported by.
+
+    Raises:
+        ImportError: one is missing; the message names the line that installs it.
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ImportError(
+                f"the {extra} store needs the package {module}, which cannot be imported ({type(error).__name__}); "
+                f"install it: python -m pip install 'kiwoom_auth_plugin[{extra}]'",
+                name=module,
+            ) from None

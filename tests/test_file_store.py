@@ -1,0 +1,923 @@
+"""``FileStore``: whole values, locks that end with their holder, nothing trusted that others may have put there."""
+
+import copy
+import errno
+import fcntl
+import os
+import pickle
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiwoom_auth_plugin.stores import _file
+from kiwoom_auth_plugin.stores._file import FileStore
+
+from .crowd import PATIENCE, Crowd, run_python
+from .file_store_program import Program
+
+KEY = "ab" * 32
+OTHER_KEY = "cd" * 32
+OLD, NEW = b"the old token", b"the new token"
+NOBODY = 65534
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "tokens"
+
+
+@pytest.fixture
+def store(directory):
+    return FileStore(directory)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own: the options that change it go to ``remount``."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or not Path("/proc/filesystems").exists():
+        pytest.skip("only root of Linux may mount a file system")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def token_file(directory):
+    return directory / f"{KEY}.token"
+
+
+def lock_file(directory):
+    return directory / f"{KEY}.lock"
+
+
+def remnant(directory):
+    return directory / f"{KEY}.tmp"
+
+
+def mode(path):
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def names(directory):
+    return sorted(path.suffix for path in directory.iterdir())
+
+
+def assert_free(store):
+    with store.lock(KEY, PATIENCE):
+        pass
+
+
+# What may be found in a file's place. Each leaves, besides, a file that must stay as it is.
+
+
+def link(place, outside):
+    outside.write_bytes(OLD)
+    outside.chmod(0o600)
+    place.symlink_to(outside)
+
+
+def dangling_link(place, outside):
+    place.symlink_to(outside)
+
+
+def hard_link(place, outside):
+    outside.write_bytes(OLD)
+    outside.chmod(0o600)
+    place.hardlink_to(outside)
+
+
+def pipe(place, outside):
+    os.mkfifo(place, 0o600)
+
+
+def unix_socket(place, outside):
+    before = Path.cwd()
+    os.chdir(place.parent)  # the names of sockets must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place.name)
+    os.chdir(before)
+    place.chmod(0o600)
+
+
+def folder(place, outside):
+    place.mkdir(0o700)
+
+
+def foreign(place, outside):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files to others")
+    place.write_bytes(OLD)
+    place.chmod(0o600)
+    os.chown(place, NOBODY, NOBODY)
+
+
+def readable_by_others(place, outside):
+    place.write_bytes(OLD)
+    place.chmod(0o640)
+
+
+def writable_by_others(place, outside):
+    place.write_bytes(OLD)
+    place.chmod(0o602)
+
+
+WRONG = [link, dangling_link, hard_link, pipe, unix_socket, folder, foreign]
+LOOSE = [readable_by_others, writable_by_others]
+
+
+# Arguments
+
+
+def test_the_default_directory_is_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "kiwoom_auth_plugin" in FileStore().directory.parts
+    if sys.platform == "linux":
+        assert FileStore().directory == tmp_path / "kiwoom_auth_plugin"
+
+
+def test_construction_touches_no_file(directory, monkeypatch):
+    for function in ("open", "mkdir", "stat", "lstat"):
+        monkeypatch.setattr(os, function, lambda *_arguments, **_named: pytest.fail("a file was touched"))
+    FileStore(directory)
+    monkeypatch.undo()
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("make", [link, dangling_link, pipe, unix_socket, foreign])
+def test_construction_does_not_fail_because_of_the_directory(directory, make, tmp_path):
+    make(directory, tmp_path / "outside")
+    FileStore(directory)
+    FileStore(directory / "below")
+
+
+def test_a_relative_directory_is_that_of_the_working_directory_at_construction(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = FileStore("tokens")
+    monkeypatch.chdir("/")
+    store.save(KEY, NEW, 60)
+    assert token_file(tmp_path / "tokens").read_bytes() == NEW
+
+
+def test_without_a_working_directory_each_use_fails_and_construction_does_not(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    store = FileStore("tokens")
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's choice
+        store.save(KEY, NEW, 60)
+
+
+@pytest.mark.parametrize("wrong", [b"/tmp", 3, object(), ["/tmp"]])
+def test_a_directory_of_the_wrong_type_is_named(wrong):
+    with pytest.raises(TypeError, match=r"^directory must"):
+        FileStore(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b"])
+def test_an_impossible_directory_is_named(wrong):
+    with pytest.raises(ValueError, match=r"^directory must"):
+        FileStore(wrong)
+
+
+@pytest.mark.parametrize("wrong", [True, "2", None, [2]])
+def test_a_delay_of_the_wrong_type_is_named(directory, wrong):
+    with pytest.raises(TypeError, match=r"^max_delay must"):
+        FileStore(directory, max_delay=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 60.1, float("inf"), float("nan")])
+def test_an_impossible_delay_is_named(directory, wrong):
+    with pytest.raises(ValueError, match=r"^max_delay must"):
+        FileStore(directory, max_delay=wrong)
+
+
+@pytest.mark.parametrize("package", ["cryptography", "filelock", "platformdirs"])
+def test_a_missing_library_is_named_at_construction(directory, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{package}.*kiwoom_auth_plugin\[file\]"):
+        FileStore(directory)
+
+
+def test_importing_the_module_imports_none_of_the_libraries():
+    libraries = {"cryptography", "filelock", "platformdirs"}
+    code = f"import sys, kiwoom_auth_plugin.stores._file; print({libraries} & {{*sys.modules}})"
+    assert run_python(code).stdout == "set()\n"
+
+
+def test_its_repr_shows_the_directory(directory):
+    assert repr(FileStore(directory)) == f"FileStore({str(directory)!r})"
+
+
+def test_two_objects_for_one_directory_are_the_same_store(directory, tmp_path):
+    assert FileStore(directory) == FileStore(str(directory), max_delay=1)
+    assert len({FileStore(directory), FileStore(directory)}) == 1
+    assert FileStore(directory) != FileStore(tmp_path)
+    assert FileStore(directory) != directory
+
+
+@pytest.mark.parametrize("duplicate", [lambda store: pickle.loads(pickle.dumps(store)), copy.copy, copy.deepcopy])
+def test_copies_and_pickles_are_the_same_store_even_while_it_is_locked(directory, duplicate):
+    store = FileStore(directory, max_delay=1.5)
+    store.save(KEY, NEW, 60)
+    with store.lock(KEY, 1):
+        other = duplicate(store)
+        assert other == store
+        assert other.max_delay == 1.5
+        assert other.load(KEY) == NEW
+        with pytest.raises(TimeoutError), other.lock(KEY, 0):
+            pass
+
+
+@pytest.mark.parametrize("wrong", ["", "../token", "AB", "a/b", "a.b", "a\n", "/etc/passwd", "g", "a" * 129, "٣"])
+def test_a_key_that_is_none_leads_nowhere(store, directory, wrong):
+    with pytest.raises(ValueError, match=r"^key must"):
+        store.load(wrong)
+    with pytest.raises(ValueError, match=r"^key must"):
+        store.save(wrong, NEW, 60)
+    with pytest.raises(ValueError, match=r"^key must"):
+        store.delete(wrong)
+    with pytest.raises(ValueError, match=r"^key must"), store.lock(wrong, 1):
+        pass
+    assert not directory.exists()
+
+
+# Values
+
+
+@settings(deadline=None, max_examples=50)
+@given(value=st.binary() | st.binary(min_size=1, max_size=200).map(lambda part: part * 80), ttl=st.floats(0.001))
+def test_a_value_comes_back_unchanged(tmp_path_factory, value, ttl):
+    directory = tmp_path_factory.getbasetemp() / "round-trip"
+    FileStore(directory).save(KEY, value, ttl)
+    assert FileStore(directory).load(KEY) == value
+
+
+def test_each_key_has_its_own_value(store):
+    store.save(KEY, OLD, 60)
+    store.save(OTHER_KEY, NEW, 60)
+    store.delete(OTHER_KEY)
+    assert (store.load(KEY), store.load(OTHER_KEY)) == (OLD, None)
+
+
+def test_nothing_is_there_before_the_first_value(store, directory):
+    assert store.load(KEY) is None
+    store.delete(KEY)
+    assert not directory.exists()
+
+
+def test_deleting_forgets_the_value_and_what_a_killed_writer_left(store, directory):
+    store.save(KEY, OLD, 60)
+    remnant(directory).write_bytes(NEW)
+    store.delete(KEY)
+    store.delete(KEY)
+    assert store.load(KEY) is None
+    assert names(directory) == [".lock"]
+
+
+def test_the_largest_value_is_64_kib(store, directory):
+    store.save(KEY, b"x" * 65536, 60)
+    assert store.load(KEY) == b"x" * 65536
+    with pytest.raises(ValueError, match=r"^value must"):
+        store.save(KEY, b"x" * 65537, 60)
+    with token_file(directory).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(OSError, match=f"too large.*{KEY}"):
+        store.load(KEY)
+
+
+def test_a_load_gets_the_old_value_whole_though_it_is_replaced_meanwhile(store, monkeypatch):
+    store.save(KEY, OLD, 60)
+    read = os.read
+
+    def replaced_first(descriptor, size):
+        monkeypatch.setattr(os, "read", read)
+        store.save(KEY, NEW, 60)
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", replaced_first)
+    assert store.load(KEY) == OLD
+    assert store.load(KEY) == NEW
+
+
+def test_a_write_that_takes_a_few_bytes_at_a_time_is_completed(store, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+    store.save(KEY, NEW * 10, 60)
+    assert store.load(KEY) == NEW * 10
+
+
+# Modes and owners
+
+
+@pytest.mark.parametrize("umask", ["0", "0o22", "0o777"])
+def test_directory_and_files_are_private_whatever_the_umask(tmp_path, umask):
+    directory = tmp_path / "above" / "tokens"
+    code = f"""
+os.umask({umask})
+store.save(KEY, b"first", 60)
+store.save(KEY, b"second", 60)
+tell(store.load(KEY).decode())
+replace = os.replace
+def show_mode(old, new, **named):
+    tell(oct(os.stat(old, dir_fd=named["src_dir_fd"]).st_mode))
+    replace(old, new, **named)
+os.replace = show_mode
+store.save(KEY, b"third", 60)
+"""
+    with Program(directory, code) as program:
+        assert program.rest() == "second\n0o100600"
+    assert mode(directory) == 0o700
+    assert mode(directory.parent) & 0o700 == 0o700
+    assert [mode(path) for path in directory.iterdir()] == [0o600, 0o600]
+
+
+def test_a_loose_directory_of_our_own_is_tightened(store, directory):
+    directory.mkdir()
+    directory.chmod(0o755)
+    assert store.load(KEY) is None
+    assert mode(directory) == 0o700
+
+
+def test_a_directory_that_cannot_be_tightened_is_not_trusted(store, directory, monkeypatch):
+    """As on FAT: the change of the mode succeeds and does nothing."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    monkeypatch.setattr(os, "fchmod", lambda *_arguments: None)
+    with pytest.raises(PermissionError, match=f"name another one.*{directory}"):
+        store.load(KEY)
+
+
+def test_a_loose_lock_file_of_our_own_is_tightened(store, directory):
+    store.save(KEY, OLD, 60)
+    lock_file(directory).chmod(0o666)
+    assert_free(store)
+    assert mode(lock_file(directory)) == 0o600
+
+
+def test_parents_may_be_links(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "parent").symlink_to(tmp_path / "real")
+    FileStore(tmp_path / "parent" / "tokens").save(KEY, NEW, 60)
+    assert FileStore(tmp_path / "real" / "tokens").load(KEY) == NEW
+
+
+def a_file(place, outside):
+    place.write_bytes(b"")
+
+
+def link_to_directory(place, outside):
+    outside.mkdir(0o700)
+    place.symlink_to(outside)
+
+
+def foreign_directory(place, outside):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give directories to others")
+    place.mkdir(0o755)
+    os.chown(place, NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [link_to_directory, dangling_link, a_file, pipe, unix_socket, foreign_directory],
+    ids=lambda make: make.__name__,
+)
+def test_a_directory_that_is_not_to_be_trusted_is_not_used(store, directory, tmp_path, make):
+    outside = tmp_path / "outside"
+    make(directory, outside)
+    before = directory.lstat()
+    for use in (
+        store.load,
+        store.delete,
+        lambda key: store.save(key, NEW, 60),
+        lambda key: store.lock(key, 1).__enter__(),
+    ):
+        with pytest.raises(PermissionError, match=f"Not trusted.*(remove it|name a).*{directory}"):
+            use(KEY)
+    assert directory.lstat()[:8] == before[:8]
+    assert not outside.exists() or not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("make", WRONG + LOOSE, ids=lambda make: make.__name__)
+class TestInAFilesPlace:
+    def test_nothing_is_loaded(self, store, directory, tmp_path, make):
+        directory.mkdir(0o700)
+        make(token_file(directory), tmp_path / "outside")
+        with pytest.raises(PermissionError, match=f"Not trusted.*remove it.*{token_file(directory)}") as caught:
+            store.load(KEY)
+        assert OLD.decode() not in str(caught.value)
+
+    def test_a_new_value_takes_the_place(self, store, directory, tmp_path, make):
+        outside = tmp_path / "outside"
+        directory.mkdir(0o700)
+        make(token_file(directory), outside)
+        if make is folder:
+            with pytest.raises(IsADirectoryError, match=token_file(directory).name):
+                store.save(KEY, NEW, 60)
+            assert names(directory) == [".lock", ".token"]
+            return
+        store.save(KEY, NEW, 60)
+        assert store.load(KEY) == NEW
+        assert not outside.exists() or outside.read_bytes() == OLD
+
+    def test_a_remnant_is_removed_and_not_followed(self, store, directory, tmp_path, make):
+        outside = tmp_path / "outside"
+        directory.mkdir(0o700)
+        make(remnant(directory), outside)
+        if make is folder:
+            with pytest.raises(OSError, match=str(remnant(directory))):
+                store.save(KEY, NEW, 60)
+            return
+        store.save(KEY, NEW, 60)
+        assert store.load(KEY) == NEW
+        assert names(directory) == [".lock", ".token"]
+        assert not outside.exists() or outside.read_bytes() == OLD
+
+    def test_it_is_deleted_and_not_followed(self, store, directory, tmp_path, make):
+        outside = tmp_path / "outside"
+        directory.mkdir(0o700)
+        make(token_file(directory), outside)
+        if make is folder:
+            with pytest.raises(OSError, match=str(token_file(directory))):
+                store.delete(KEY)
+            return
+        store.delete(KEY)
+        assert names(directory) == [".lock"]
+        assert not outside.exists() or outside.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
+def test_a_lock_file_that_is_not_to_be_trusted_is_not_used(store, directory, tmp_path, make):
+    outside = tmp_path / "outside"
+    directory.mkdir(0o700)
+    make(lock_file(directory), outside)
+    with (
+        pytest.raises(PermissionError, match=f"Not trusted.*remove it.*{lock_file(directory)}"),
+        store.lock(KEY, PATIENCE),
+    ):
+        pass
+    with pytest.raises(PermissionError):
+        store.save(KEY, NEW, 60)
+    assert names(directory) == [".lock"]
+    assert (outside.read_bytes() == OLD) if make in {link, hard_link} else not outside.exists()
+
+
+def test_an_error_of_another_kind_is_passed_on(store, directory, monkeypatch):
+    def fail(*_arguments, **_named):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    store.save(KEY, NEW, 60)
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        store.load(KEY)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not list open descriptors")
+def test_no_descriptor_is_left_open_or_handed_to_programs(store, directory):
+    def ours():
+        descriptors = {}
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # that of the listing, which is over
+                descriptors[int(entry.name)] = str(entry.readlink())
+        return [descriptor for descriptor, name in descriptors.items() if str(directory) in name]
+
+    store.save(KEY, OLD, 60)
+    token_file(directory).chmod(0o640)
+    with pytest.raises(PermissionError):
+        store.load(KEY)
+    token_file(directory).unlink()
+    token_file(directory).mkdir()
+    with pytest.raises(IsADirectoryError):
+        store.save(KEY, NEW, 60)
+    with store.lock(KEY, 1):
+        assert [os.get_inheritable(descriptor) for descriptor in ours()] == [False]
+        with pytest.raises(TimeoutError), FileStore(directory).lock(KEY, 0):
+            pass
+    assert ours() == []
+
+
+# Locks
+
+
+def test_two_objects_of_one_process_exclude_each_other(directory):
+    one, other = FileStore(directory), FileStore(directory)
+    with one.lock(KEY, 1):
+        with pytest.raises(TimeoutError), other.lock(KEY, 0):
+            pass
+        with other.lock(OTHER_KEY, 0):
+            pass
+    with other.lock(KEY, 0), pytest.raises(TimeoutError), one.lock(KEY, -1):
+        pass
+
+
+def test_a_lock_is_free_after_an_error_in_its_block(store):
+    with pytest.raises(ZeroDivisionError), store.lock(KEY, 1):
+        raise ZeroDivisionError
+    with store.lock(KEY, 0):
+        pass
+
+
+def test_an_error_of_its_block_comes_out_unchanged(store):
+    ours = FileNotFoundError(errno.ENOENT, "no such file", "relative")
+    with pytest.raises(FileNotFoundError) as caught, store.lock(KEY, 1):
+        raise ours
+    assert caught.value is ours
+    assert ours.filename == "relative"
+
+
+def test_writing_needs_the_lock_and_gives_up_while_another_holds_it(directory):
+    holder, other = FileStore(directory), FileStore(directory)
+    with holder.lock(KEY, 1):
+        holder.save(KEY, OLD, 60)
+        with pytest.raises(TimeoutError):
+            other.save(KEY, NEW, 60)
+        with pytest.raises(TimeoutError):
+            other.delete(KEY)
+        assert other.load(KEY) == OLD
+        holder.delete(KEY)
+    other.save(KEY, NEW, 60)
+    assert holder.load(KEY) == NEW
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one object", "an object each"])
+def test_threads_exclude_each_other(directory, shared):
+    counter = directory.parent / "counter"
+    counter.write_text("0")
+    one = FileStore(directory)
+
+    def count():
+        store = one if shared else FileStore(directory)
+        for _ in range(5):
+            with store.lock(KEY, PATIENCE):
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    crowd = Crowd()
+    crowd.threads(6, count)
+    assert crowd.go().outcomes() == [None] * 6
+    assert counter.read_text() == "30"
+
+
+def test_threads_of_one_object_may_all_write_while_it_holds_the_lock(store, directory):
+    def write_often():
+        for _ in range(30):
+            store.save(KEY, NEW * 500, 60)
+
+    crowd = Crowd()
+    crowd.threads(4, write_often)
+    with store.lock(KEY, 1):
+        assert crowd.go().outcomes() == [None] * 4
+    assert store.load(KEY) == NEW * 500
+    assert names(directory) == [".lock", ".token"]
+
+
+def test_a_lock_is_not_left_before_a_thread_that_writes_under_it_has_ended(store, directory, monkeypatch):
+    replace, writing, leaving, go_on = os.replace, threading.Event(), threading.Event(), threading.Event()
+
+    class Watched:
+        """The lock of those who write: whoever wants it while somebody writes is about to leave."""
+
+        def __init__(self, lock):
+            self._lock = lock
+
+        def __enter__(self):
+            if writing.is_set():
+                leaving.set()
+            self._lock.acquire()
+
+        def __exit__(self, *_error):
+            self._lock.release()
+
+    def slowly(*names, **named):
+        writing.set()
+        assert go_on.wait(PATIENCE)
+        replace(*names, **named)
+
+    def hold():
+        with store.lock(KEY, 1):
+            writer.start()
+            assert writing.wait(PATIENCE)
+
+    store._turn.lock = Watched(store._turn.lock)
+    monkeypatch.setattr(os, "replace", slowly)
+    writer = threading.Thread(target=store.save, args=(KEY, NEW, 60), daemon=True)
+    crowd = Crowd()
+    crowd.threads(1, hold)
+    crowd.go()
+    assert leaving.wait(PATIENCE)
+    with pytest.raises(TimeoutError), FileStore(directory).lock(KEY, 0):
+        pass
+    go_on.set()
+    assert crowd.outcomes() == [None]
+    writer.join(PATIENCE)
+    assert_free(FileStore(directory))
+
+
+def test_a_file_system_without_locks_is_an_error_and_leaves_nothing_that_locks(store, directory, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail)
+        with pytest.raises(OSError, match="not implemented"), store.lock(KEY, PATIENCE):
+            pass
+    with store.lock(KEY, 0):
+        pass
+
+
+# Processes
+
+
+def test_processes_exclude_each_other(store, directory):
+    with Program(directory, 'with store.lock(KEY, 60):\n    tell("held")\n    input()') as holder:
+        assert holder.line() == "held"
+        with pytest.raises(TimeoutError), store.lock(KEY, 0):
+            pass
+        holder.go_on()
+        assert_free(store)
+        assert holder.rest() == ""
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(store, directory):
+    with Program(directory, "with store.lock(KEY, 60):\n    stop_here()") as holder:
+        assert holder.line() == "here"
+        holder.kill()
+        with store.lock(KEY, 0):
+            pass
+
+
+FORKED = """
+with store.lock(KEY, 60):
+    child = os.fork()
+    if child == 0:
+        stop_here()
+    tell(child)
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
+def test_a_child_that_was_forked_under_the_lock_does_not_keep_it_when_its_parent_is_killed(store, directory):
+    with Program(directory, FORKED) as parent:
+        told = {parent.line(), parent.line()}
+        child = int((told - {"here"}).pop())
+        with pytest.raises(TimeoutError), store.lock(KEY, 0):
+            pass
+        parent.kill()
+        try:
+            with store.lock(KEY, PATIENCE / 4):
+                os.kill(child, 0)  # it lives on
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+LEAVING_CHILD = """
+with store.lock(KEY, 60):
+    if os.fork() == 0:
+        with suppress(TimeoutError):
+            store.save(KEY, b"of the child", 60)
+            tell("saved")
+    else:
+        os.wait()
+        tell("child left")
+        input()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
+def test_a_forked_child_holds_none_of_its_parents_locks_and_unlocks_none(store, directory):
+    with Program(directory, LEAVING_CHILD) as parent:
+        assert parent.line() == "child left"
+        with pytest.raises(TimeoutError), store.lock(KEY, 0):
+            pass
+        assert store.load(KEY) is None
+        parent.go_on()
+        assert parent.rest() == ""
+    assert_free(store)
+
+
+HAMMER = """
+tell("ready")
+input()
+for number in range(1500):
+    if number % 5 == 0:
+        with suppress(TimeoutError):
+            store.save(KEY, bytes([97 + number % 26]) * (1 + number * 37 % 16000), 60)
+    value = store.load(KEY)
+    if value is not None and len(set(value)) != 1:
+        tell("torn")
+tell("done")
+"""
+
+
+def test_no_process_sees_a_torn_value_though_several_write(directory):
+    with Program(directory, HAMMER) as one, Program(directory, HAMMER) as other:
+        assert (one.line(), other.line()) == ("ready", "ready")
+        one.go_on()
+        other.go_on()
+        assert (one.rest(), other.rest()) == ("done", "done")
+    assert names(directory) == [".lock", ".token"]
+
+
+HALF_A_WRITE = (
+    "write = os.write\ndef half(descriptor, data):\n    write(descriptor, data[:5])\n    stop_here()\nos.write = half\n"
+)
+
+
+@pytest.mark.parametrize(
+    "pause", ["os.replace = stop_here\n", HALF_A_WRITE], ids=["before the replacement", "in the middle of a write"]
+)
+def test_a_killed_writer_leaves_one_remnant_which_the_next_one_removes(store, directory, pause):
+    store.save(KEY, OLD, 60)
+    with Program(directory, pause + f"store.save(KEY, {NEW!r}, 60)") as writer:
+        assert writer.line() == "here"
+        assert store.load(KEY) == OLD
+        writer.kill()
+    assert names(directory) == [".lock", ".tmp", ".token"]
+    assert store.load(KEY) == OLD
+    store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+    assert names(directory) == [".lock", ".token"]
+
+
+KILLED = """
+import random
+chance = random.Random(7)
+
+def work(progress):
+    number = 0
+    while True:
+        number += 1
+        with store.lock(KEY, 60):
+            old = store.load(KEY)
+            if old is not None and len(set(old)) != 1:
+                os._exit(1)
+            os.write(progress, b".")
+            store.save(KEY, bytes([97 + number % 26]) * (1 + number * 997 % 16000), 60)
+        os.write(progress, b".")
+
+def start():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            work(writing)
+        finally:
+            os._exit(2)
+    os.close(writing)
+    return child, reading
+
+workers = [start() for _ in range(3)]
+for _ in range(100):
+    child, reading = workers.pop(0)
+    for _ in range(chance.randrange(1, 8)):
+        os.read(reading, 1)
+    os.kill(child, signal.SIGKILL)
+    tell(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os.close(reading)
+    workers.append(start())
+for child, reading in workers:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
+def test_a_hundred_killed_processes_leave_no_torn_value_and_no_lock(store, directory):
+    with Program(directory, KILLED) as program:
+        assert program.rest().split() == [str(-signal.SIGKILL)] * 100
+    assert len(set(store.load(KEY))) == 1
+    with store.lock(KEY, 0):
+        store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+    assert names(directory) == [".lock", ".token"]
+
+
+# Disks
+
+
+def test_a_full_disk_leaves_the_old_value_and_no_remnant(disk):
+    store = FileStore(disk / "tokens")
+    store.save(KEY, OLD, 60)
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(b"x" * 4096):
+            pass
+    os.truncate(disk / "filler", (disk / "filler").stat().st_size - 4096)
+    with pytest.raises(OSError, match="No space"):
+        store.save(KEY, NEW * 500, 60)
+    assert store.load(KEY) == OLD
+    assert names(disk / "tokens") == [".lock", ".token"]
+    (disk / "filler").unlink()
+    store.save(KEY, NEW * 500, 60)
+    assert store.load(KEY) == NEW * 500
+
+
+def test_a_read_only_disk_still_gives_the_value_and_refuses_the_rest(disk):
+    store = FileStore(disk / "tokens")
+    store.save(KEY, OLD, 60)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert store.load(KEY) == OLD
+    assert store.load(OTHER_KEY) is None
+    with pytest.raises(OSError, match="Read-only"):
+        store.save(KEY, NEW, 60)
+    with pytest.raises(OSError, match="Read-only"):
+        store.delete(KEY)
+    with pytest.raises(OSError, match="Read-only"), store.lock(KEY, PATIENCE):
+        pass
+    assert store.load(KEY) == OLD
+
+
+LIMITED = """
+import resource
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    store.save(KEY, b"x" * 5000, 60)
+except OSError as error:
+    tell(error.errno)
+tell(store.load(KEY).decode())
+store.save(KEY, b"y" * 1000, 60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system does not limit the size of files")
+def test_a_value_that_is_cut_off_leaves_the_old_one_and_no_remnant(store, directory):
+    store.save(KEY, OLD, 60)
+    with Program(directory, LIMITED) as program:
+        assert program.line() == str(errno.EFBIG)
+        assert program.line() == OLD.decode()
+        assert program.rest() == ""
+    assert store.load(KEY) == b"y" * 1000
+    assert names(directory) == [".lock", ".token"]
+
+
+# Windows
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    monkeypatch.setattr(_file, "_POSIX", False)
+    monkeypatch.setattr(_file, "_RETRIES", 3)
+    monkeypatch.setattr(_file, "_PAUSE", 0)
+
+
+def refused(monkeypatch, name, times):
+    """Have a function of os refuse so often what concerns the token."""
+    original, left = getattr(os, name), [None] * times
+
+    def refuse(path, *rest, **named):
+        if left and ".token" in f"{path}{rest}":
+            left.pop()
+            raise PermissionError(errno.EACCES, "The process cannot access the file", path)
+        return original(path, *rest, **named)
+
+    monkeypatch.setattr(os, name, refuse)
+    return left
+
+
+def test_the_way_of_windows_works_too(windows, store, directory):
+    assert store.load(KEY) is None
+    store.delete(KEY)
+    with store.lock(KEY, 1):
+        store.save(KEY, OLD, 60)
+    store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+    store.delete(KEY)
+    assert store.load(KEY) is None
+    assert names(directory) == [".lock"]
+
+
+@pytest.mark.parametrize("function", ["replace", "open", "unlink"])
+def test_what_windows_refuses_for_a_moment_is_tried_again(windows, store, monkeypatch, function):
+    store.save(KEY, OLD, 60)
+    left = refused(monkeypatch, function, 2)
+    store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+    store.delete(KEY)
+    assert store.load(KEY) is None
+    assert not left
+
+
+def test_what_windows_refuses_for_long_is_an_error_and_the_old_value_stays(windows, store, directory, monkeypatch):
+    store.save(KEY, OLD, 60)
+    with monkeypatch.context() as patch:
+        refused(patch, "replace", 4)
+        with pytest.raises(PermissionError):
+            store.save(KEY, NEW, 60)
+    assert store.load(KEY) == OLD
+    assert names(directory) == [".lock", ".token"]
