@@ -7,8 +7,9 @@ import requests
 
 from . import _httpx
 from ._cache import TokenCache
+from ._place import MAX_DELAY
 from .stores import TokenStore
-from .stores._protocol import require
+from .stores._protocol import STORE_METHODS, checked_delay, has_methods, require
 
 LONGEST_TIMEOUT = 86_400.0
 """Seconds: threads can wait so long on every platform."""
@@ -18,7 +19,7 @@ _CLIENTS: tuple[type, ...] = (requests.Session, *(module.Client for module in _h
 
 def mapping(cache: TokenCache | None) -> TokenCache | None:
     """The ``cache`` argument."""
-    if cache is not None and not _has(cache, "get", "__setitem__", "__delitem__"):
+    if cache is not None and not has_methods(cache, "get", "__setitem__", "__delitem__"):
         raise TypeError("cache must be a mutable mapping, such as a cachetools cache")
     return cache
 
@@ -30,9 +31,9 @@ def token_store(store: TokenStore | None) -> TokenStore | None:
         ImportError: what is kept in a store is sealed, and the package for that is missing.
     """
     if store is not None:
-        if not _has(store, "load", "save", "delete", "lock"):
+        if not has_methods(store, *STORE_METHODS):
             raise TypeError("store must have the methods of a TokenStore: load, save, delete and lock")
-        seconds("store.max_delay", getattr(store, "max_delay", 0.0))
+        checked_delay(getattr(store, "max_delay", MAX_DELAY))
         require("file", "cryptography")
     return store
 
@@ -55,7 +56,3 @@ def seconds(name: str, value: object) -> float:
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be a finite number of seconds, not negative")
     return number
-
-
-def _has(value: object, *methods: str) -> bool:
-    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiwoom_auth_plugin.stores import _file
+from kiwoom_auth_plugin.stores import _folder
 from kiwoom_auth_plugin.stores._file import FileStore
 
 from .crowd import PATIENCE, Crowd, run_python
@@ -871,9 +871,9 @@ def test_a_value_that_is_cut_off_leaves_the_old_one_and_no_remnant(store, direct
 
 @pytest.fixture
 def windows(monkeypatch):
-    monkeypatch.setattr(_file, "_POSIX", False)
-    monkeypatch.setattr(_file, "_RETRIES", 3)
-    monkeypatch.setattr(_file, "_PAUSE", 0)
+    monkeypatch.setattr(_folder, "_POSIX", False)
+    monkeypatch.setattr(_folder, "_RETRIES", 3)
+    monkeypatch.setattr(_folder, "_PAUSE", 0)
 
 
 def refused(monkeypatch, name, times):

@@ -2,7 +2,11 @@
 
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, cast
+
+STORE_METHODS = ("load", "save", "delete", "lock")
+
+_LONGEST_DELAY = 60.0
 
 
 class TokenStore(Protocol):
@@ -53,6 +57,25 @@ class TokenStore(Protocol):
             TimeoutError: others have held it for too long: that of one holder that died, and then of another's work.
         """
         ...
+
+
+def has_methods(candidate: object, *names: str) -> bool:
+    """Whether it is an object, and no class, with these methods."""
+    return not isinstance(candidate, type) and all(callable(getattr(candidate, name, None)) for name in names)
+
+
+def checked_delay(max_delay: float) -> float:
+    """The ``max_delay`` of a store.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not more than 0 and at most 60 seconds.
+    """
+    if isinstance(max_delay, bool) or not isinstance(cast("object", max_delay), (int, float)):
+        raise TypeError("max_delay must be a number of seconds")
+    if not 0 < max_delay <= _LONGEST_DELAY:
+        raise ValueError("max_delay must be more than 0 and at most 60 seconds")
+    return float(max_delay)
 
 
 def require(extra: str, *modules: str) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 
 from kiwoom_auth_plugin._locks import Renewed
 
-from ._protocol import TokenStore, require
+from ._protocol import STORE_METHODS, TokenStore, checked_delay, has_methods, require
 
 _NAMESPACE = re.compile(r"[!-~]{1,200}")
-_LONGEST_DELAY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 
 # SET may have been carried out and its answer lost, or the client may have sent it twice. Asked of a script since GET
@@ -60,7 +59,7 @@ class RedisStore:
         max_delay: float = 2.0,
     ) -> None:
         require("redis", "redis", "cryptography")
-        if not _has_methods(client, "get", "set", "delete", "eval"):
+        if not has_methods(client, "get", "set", "delete", "eval"):
             raise TypeError("client must be a Redis client, such as redis.Redis(): it has get, set, delete and eval")
         if hasattr(client, "__aenter__"):
             raise TypeError("client must be a synchronous Redis client, such as redis.Redis(), not an asyncio one")
@@ -68,17 +67,13 @@ class RedisStore:
             raise TypeError("namespace must be a string")
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("namespace must be 1 to 200 visible ASCII characters, without white space")
-        if fallback is not None and not _has_methods(fallback, "load", "save", "delete", "lock"):
+        if fallback is not None and not has_methods(fallback, *STORE_METHODS):
             raise TypeError("fallback must be None or a store: it has load, save, delete and lock")
-        if isinstance(max_delay, bool) or not isinstance(max_delay, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
-            raise TypeError("max_delay must be a number of seconds")
-        if not 0 < max_delay <= _LONGEST_DELAY:
-            raise ValueError("max_delay must be more than 0 and at most 60 seconds")
         self.namespace = namespace
         """What the names of the Redis keys begin with."""
         self.fallback = fallback
         """The store that is used while this one fails, or None."""
-        self.max_delay = max_delay
+        self.max_delay = checked_delay(max_delay)
         """Seconds that the store may delay an exchange with the token endpoint."""
         self._client = client
         # With single_connection_client=True there is one connection, and older clients do not guard it.
@@ -189,10 +184,6 @@ class RedisStore:
                 self._pid = os.getpid()
                 self._client.connection.disconnect()  # a fork's copy: the parent's stays open
             return getattr(self._client, command)(*arguments, **options)
-
-
-def _has_methods(candidate: Any, *names: str) -> bool:
-    return not isinstance(candidate, type) and all(callable(getattr(candidate, name, None)) for name in names)
 
 
 def _milliseconds(seconds: float) -> int:

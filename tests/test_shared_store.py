@@ -1,0 +1,849 @@
+"""One token for all processes: an auth object with a cache of its own stands for each process here.
+
+What needs real processes is in test_processes.py.
+"""
+
+import asyncio
+import copy
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+
+import anyio
+import httpx
+import pytest
+import requests
+
+pytest.importorskip("cryptography", reason="what is kept in a store is sealed with cryptography")
+
+from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
+from kiwoom_auth_plugin._keys import Masked
+from kiwoom_auth_plugin._seal import Seal
+from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
+from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
+
+from .clients import BODY, HEADERS, TR, every_client
+from .conftest import ManualClock
+from .crowd import PATIENCE, Crowd, land
+from .redis_server import RedisServer, needs_redis
+from .shelf import Shelf
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def replacing():
+    """A Kiwoom that kills the old token with each AU10001: a needless one shows."""
+    with KiwoomEmulator(reissue="replace") as emulator:
+        yield emulator
+
+
+@pytest.fixture(params=["own", "file", pytest.param("redis", marks=needs_redis)])
+def store(request, tmp_path):
+    """A store of each kind, empty."""
+    if request.param == "own":
+        yield Shelf()
+    elif request.param == "file":
+        yield FileStore(tmp_path / "tokens")
+    else:
+        with RedisServer() as server, server.client() as client:
+            yield RedisStore(client)
+            land()  # those who have given up waiting for the lock leave when they get it
+
+
+@pytest.fixture
+def process(make_auth, replacing, store, clock):
+    """Auth objects that have nothing in common but the store, the clock and the server."""
+
+    def start(**options):
+        options.setdefault("cache", {})
+        options.setdefault("store", store)
+        options.setdefault("emulator", replacing)
+        options.setdefault("clock", clock)
+        return make_auth(**options)
+
+    return start
+
+
+def attempts(kiwoom):
+    return len(kiwoom.calls("au10001"))
+
+
+def call(auth):
+    answer = requests.post(auth._host + TR, data=BODY, headers=HEADERS, auth=auth, timeout=PATIENCE)
+    return answer.json()["return_code"]
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# One token
+
+
+def test_the_second_process_starts_with_the_token_of_the_first(process, replacing):
+    assert process().get_token() == process().get_token() == replacing.token
+    assert attempts(replacing) == 1
+
+
+@every_client
+def test_calls_of_every_client_start_with_the_token_of_another_process(process, replacing, open_client):
+    process().get_token()
+    with open_client(process()) as client:
+        assert client.post(replacing.url + TR).json()["return_code"] == 0
+    assert attempts(replacing) == 1
+
+
+@pytest.mark.anyio
+async def test_asynchronous_processes_share_too(process, replacing):
+    assert await process().aget_token() == await process().aget_token() == replacing.token
+    assert attempts(replacing) == 1
+
+
+def test_its_deadline_is_the_same_everywhere(process, clock):
+    first, second = process(), process()
+    first.get_token()
+    clock.advance(3600)
+    second.get_token()
+    assert abs((second.expires_at - first.expires_at).total_seconds()) < 0.001
+
+
+def test_a_token_past_its_deadline_is_replaced_for_all(process, replacing, clock):
+    first = process().get_token()
+    for time in (clock, replacing.clock):
+        time.advance(DAY + 1)
+    second = process().get_token()
+    assert process().get_token() == second != first
+    assert attempts(replacing) == 2
+
+
+def test_many_at_once_cause_one_issue(process, replacing):
+    crowd = Crowd()
+    crowd.threads(20, lambda: process().get_token())
+    crowd.loop("asyncio", 20, lambda: process().aget_token())
+    assert set(crowd.go().outcomes()) == {replacing.token}
+    assert attempts(replacing) == 1
+
+
+def test_while_one_process_issues_another_waits_for_what_it_brings(process, replacing):
+    crowd = Crowd()
+    crowd.threads(2, lambda: process().get_token())
+    with replacing.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        with pytest.raises(TimeoutError):  # the other does not come
+            gate.wait_for(2, timeout=0.5)
+    assert set(crowd.outcomes()) == {replacing.token}
+    assert attempts(replacing) == 1
+
+
+def test_a_failure_stays_with_the_process_that_met_it(process, replacing):
+    """What fails here may work there: another network, another set of certificates."""
+    replacing.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    with pytest.raises(CredentialsRejected):
+        process().get_token()
+    assert process().get_token() == replacing.token
+
+
+# Whose
+
+
+def test_a_rotated_secretkey_starts_afresh(process, replacing):
+    process().get_token()
+    replacing.add_account(replacing.appkey, "another-secretkey")
+    assert process(secretkey="another-secretkey").get_token() == replacing.token
+    assert attempts(replacing) == 2
+
+
+def test_appkeys_and_hosts_have_a_token_each(process, replacing):
+    replacing.add_account("another-appkey", replacing.secretkey)
+    with KiwoomEmulator(appkey=replacing.appkey, secretkey=replacing.secretkey) as mock:
+        tokens = {
+            process().get_token(),
+            process(appkey="another-appkey").get_token(),
+            process(emulator=mock).get_token(),
+        }
+    assert len(tokens) == 3
+
+
+def key_of(auth, clock):
+    return Seal(auth._appkey, auth._host, Masked(auth._secretkey.source), clock).key
+
+
+def test_a_token_copied_under_another_hosts_name_does_not_open(process, replacing, store, clock):
+    with KiwoomEmulator(appkey=replacing.appkey, secretkey=replacing.secretkey) as mock:
+        real, mocked = process(), process(emulator=mock)
+        real.get_token()
+        store.save(key_of(mocked, clock), store.load(key_of(real, clock)), 60.0)
+        assert mocked.get_token() == mock.token
+        assert call(mocked) == 0
+
+
+@pytest.mark.parametrize("value", [b"garbage", b"", b"kiwoom1.", b"kiwoom1.AAAA", b"kiwoom0.old", b"x" * 20_000])
+def test_garbage_is_ignored_and_replaced(process, replacing, store, clock, value, caplog):
+    auth = process()
+    store.save(key_of(auth, clock), value, 60.0)
+    assert auth.get_token() == process().get_token() == replacing.token
+    assert attempts(replacing) == 1
+    assert warnings(caplog) == []
+
+
+# Refusals
+
+
+def test_on_a_refusal_the_store_is_asked_first(process, replacing):
+    first, second = process(), process()
+    first.get_token()
+    second.get_token()
+    replacing.expire_tokens()
+    assert call(first) == 0
+    assert attempts(replacing) == 2
+    assert call(second) == 0
+    assert attempts(replacing) == 2
+    assert first.get_token() == second.get_token() == replacing.token
+
+
+@pytest.mark.anyio
+async def test_on_a_refusal_in_a_task_the_store_is_asked_first(process, replacing):
+    first, second = process(), process()
+    await first.aget_token()
+    await second.aget_token()
+    replacing.expire_tokens()
+    async with httpx.AsyncClient() as client:
+        for auth in (first, second):
+            answer = await client.post(replacing.url + TR, content=BODY, headers=HEADERS, auth=auth)
+            assert answer.json()["return_code"] == 0
+    assert attempts(replacing) == 2
+
+
+def test_if_the_stored_token_is_refused_too_that_call_shows_it_and_the_next_one_issues(process, replacing):
+    first, second = process(), process()
+    first.get_token()
+    second.get_token()
+    replacing.expire_tokens()
+    assert call(first) == 0
+    replacing.expire_tokens()
+    assert call(second) == 3
+    assert attempts(replacing) == 2
+    assert call(second) == 0
+    assert attempts(replacing) == 3
+    assert call(first) == 0
+    assert attempts(replacing) == 3
+
+
+def test_an_earlier_token_is_no_replacement(process, replacing, store, clock):
+    """Somebody has put back the file of yesterday."""
+    first = process()
+    first.get_token()
+    yesterday = store.load(key_of(first, clock))
+    replacing.expire_tokens()
+    for time in (clock, replacing.clock):
+        time.advance(60)
+    assert call(first) == 0
+    replacing.expire_tokens()
+    store.save(key_of(first, clock), yesterday, 60.0)
+    assert call(first) == 0
+    assert attempts(replacing) == 3
+
+
+def test_processes_whose_token_the_server_hands_back_do_not_all_ask_for_it(make_auth, store, clock, caplog):
+    """What one of them has been told within the last 30 seconds is known to the others."""
+    with KiwoomEmulator(reissue="same") as same:
+        auths = [make_auth(emulator=same, store=store, clock=clock, cache={}) for _ in range(5)]
+        for auth in auths:
+            auth.get_token()
+        for time in (clock, same.clock):
+            time.advance(60)
+        same.refuse_next(100)
+        assert [call(auth) for auth in auths] == [3] * 5
+        assert [call(auth) for auth in auths] == [3] * 5
+        assert attempts(same) == 2
+    assert len([warning for warning in warnings(caplog) if "handed back" in warning]) == 5
+
+
+def test_a_same_token_that_was_handed_back_long_ago_is_asked_for_again(make_auth, store, clock):
+    with KiwoomEmulator(reissue="same") as same:
+        first, second = (make_auth(emulator=same, store=store, clock=clock, cache={}) for _ in range(2))
+        for auth in (first, second):
+            auth.get_token()
+        for time in (clock, same.clock):
+            time.advance(60)
+        same.refuse_next(1)
+        assert call(first) == 3
+        for time in (clock, same.clock):
+            time.advance(31)
+        same.refuse_next(1)
+        assert call(second) == 3
+        assert attempts(same) == 3
+
+
+# Refresh
+
+
+@pytest.fixture
+def no_jitter(monkeypatch):
+    from kiwoom_auth_plugin import _refresh
+
+    monkeypatch.setattr(_refresh.random, "uniform", lambda _low, high: high)
+
+
+def test_one_process_refreshes_for_all(process, replacing, clock, no_jitter):
+    auths = [process() for _ in range(5)]
+    for auth in auths:
+        auth.get_token()
+    for time in (clock, replacing.clock):
+        time.advance(DAY - 299)
+    for auth in auths:
+        auth.get_token()
+        land()
+    assert attempts(replacing) == 2
+    assert {auth.get_token() for auth in auths} == {replacing.token}
+
+
+def test_a_refresh_that_brings_the_same_token_is_left_alone_by_all(make_auth, store, clock, no_jitter):
+    with KiwoomEmulator(reissue="same") as same:
+        auths = [make_auth(emulator=same, store=store, clock=clock, cache={}) for _ in range(5)]
+        for auth in auths:
+            auth.get_token()
+        for time in (clock, same.clock):
+            time.advance(DAY - 299)
+        for _ in range(3):
+            for auth in auths:
+                auth.get_token()
+                land()
+            for time in (clock, same.clock):
+                time.advance(60)
+        assert attempts(same) == 2
+
+
+# invalidate and revoke
+
+
+def test_an_invalidated_token_is_not_what_the_next_process_starts_with(process, replacing):
+    first = process()
+    token = first.get_token()
+    first.invalidate(token)
+    land()
+    assert process().get_token() == replacing.token != token
+    assert attempts(replacing) == 2
+
+
+def test_an_invalidation_leaves_a_newer_token_in_the_store(process, replacing):
+    first, second = process(), process()
+    old = first.get_token()
+    replacing.expire_tokens()
+    second.invalidate(second.get_token())
+    land()
+    new = second.get_token()
+    first.invalidate(old)
+    land()
+    assert process().get_token() == new == replacing.token
+    assert attempts(replacing) == 2
+
+
+def test_an_invalidation_never_waits_for_the_store(make_auth, replacing, clock):
+    shelf = Shelf()
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    token = auth.get_token()
+    shelf.hang("load", "lock")
+    auth.invalidate(token)
+    assert not shelf.go_on.is_set()
+    shelf.go_on.set()
+    land()
+
+
+def test_an_invalidation_for_which_no_thread_is_to_be_had_works_all_the_same(process, replacing, monkeypatch):
+    auth = process()
+    token = auth.get_token()
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        auth.invalidate(token)
+    assert auth.get_token() == replacing.token != token
+
+
+def test_an_invalidation_while_the_vault_fails_is_no_error(make_auth, replacing, clock):
+    def vault():
+        if broken:
+            raise OSError("the vault is shut")
+        return replacing.secretkey
+
+    broken = []
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=Shelf(), secretkey=vault)
+    token = auth.get_token()
+    broken.append(True)
+    auth.invalidate(token)
+    land()
+
+
+@pytest.mark.parametrize("ask", ["revoke", "arevoke"])
+def test_a_revoked_token_is_not_what_the_next_process_starts_with(process, replacing, ask):
+    first = process()
+    first.get_token()
+    first.revoke() if ask == "revoke" else asyncio.run(first.arevoke())
+    assert replacing.token is None
+    assert process().get_token() == replacing.token
+    assert attempts(replacing) == 2
+
+
+def test_a_process_without_a_token_revokes_the_one_in_the_store(process, replacing):
+    process().get_token()
+    process().revoke()
+    assert replacing.token is None
+    assert len(replacing.calls("au10002")) == 1
+
+
+def test_with_nothing_in_the_store_there_is_nothing_to_revoke(process, replacing):
+    process().revoke()
+    assert replacing.journal == []
+
+
+def test_a_revocation_that_fails_forgets_the_token_all_the_same(process, replacing):
+    first = process()
+    token = first.get_token()
+    replacing.script("/oauth2/revoke", recorded.REVOKE_FAILED)
+    with pytest.raises(KiwoomAuthError, match="8015"):
+        first.revoke()
+    assert process().get_token() != token
+
+
+# A store can only help
+
+
+@pytest.fixture
+def shelf():
+    made = Shelf()
+    yield made
+    made.go_on.set()
+    land()
+
+
+def seconds_share(shelf, seconds):
+    """Let the store delay an exchange by so much only."""
+    shelf.max_delay = seconds
+    return shelf
+
+
+FAILURES = [OSError("a disk error"), PermissionError("mode 0777"), ValueError("SECRET"), SystemExit(), TimeoutError()]
+
+
+@pytest.mark.parametrize("operation", ["load", "save", "lock", "release"])
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_whatever_a_store_raises_requests_go_on(make_auth, replacing, clock, shelf, operation, error):
+    shelf.fail(error, operation)
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    assert call(auth) == 0
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    auth.revoke()
+    assert attempts(replacing) == 2
+
+
+@pytest.mark.parametrize("operation", ["load", "save", "lock", "release"])
+def test_wherever_a_store_hangs_requests_go_on(make_auth, replacing, clock, shelf, operation):
+    seconds_share(shelf, 0.2).hang(operation)
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, timeout=0.5)
+    assert call(auth) == 0
+    assert shelf.hangs.is_set()
+    assert not shelf.go_on.is_set()
+
+
+def test_a_lock_that_never_comes_though_the_store_answers_is_waited_for_two_leases(
+    make_auth, replacing, clock, shelf, monkeypatch, caplog
+):
+    monkeypatch.setattr(_shared, "_LONGEST_WAIT", 0.01)
+    shelf.hang("lock")
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+    (warning,) = warnings(caplog)
+    assert "its lock did not come within" in warning
+
+
+def test_a_lock_that_others_keep_is_done_without(make_auth, replacing, clock, shelf, caplog):
+    class Kept(Shelf):
+        def lock(self, _key, _timeout):
+            raise TimeoutError
+
+    kept = Kept()
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=kept)
+    assert call(first) == 0
+    (warning,) = warnings(caplog)
+    assert "another process holds the lock of the token store Kept for too long" in warning
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=kept).get_token() == first.get_token()
+
+
+def test_an_outage_is_one_warning_and_the_store_is_used_again_when_it_is_back(
+    make_auth, replacing, clock, shelf, caplog
+):
+    shelf.fail(ConnectionError("nobody there"))
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    auth.get_token()
+    for _ in range(5):
+        clock.advance(31)
+        auth.invalidate(auth.get_token())
+        land()
+        auth.get_token()
+    (warning,) = warnings(caplog)
+    assert "the token store Shelf failed, and this process goes on without it" in warning
+    assert "ConnectionError: nobody there" in warning
+    caplog.set_level(logging.INFO)
+    shelf.failing = {}
+    clock.advance(31)
+    auth.invalidate(auth.get_token())
+    land()
+    token = auth.get_token()
+    assert any("is used again" in record.getMessage() for record in caplog.records)
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == token
+    shelf.fail(ConnectionError("nobody there"))
+    auth.invalidate(token)
+    land()
+    assert len(warnings(caplog)) == 2
+
+
+def test_within_half_a_minute_of_a_failure_a_store_is_left_alone(make_auth, replacing, clock, shelf):
+    shelf.fail(OSError("a disk error"))
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    auth.get_token()
+    asked = len(shelf.asked)
+    clock.advance(29)
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    assert len(shelf.asked) == asked
+    clock.advance(1)
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    assert len(shelf.asked) > asked
+
+
+def test_auth_objects_made_anew_for_each_call_know_of_the_outage(make_auth, replacing, clock, shelf, caplog):
+    shelf.fail(OSError("a disk error"))
+    for _ in range(5):
+        make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    assert len(warnings(caplog)) == 1
+
+
+def test_stores_that_are_equal_share_what_is_known_of_them(make_auth, replacing, clock, tmp_path, caplog):
+    (tmp_path / "no directory").write_text("")
+    for _ in range(3):
+        store = FileStore(tmp_path / "no directory")
+        make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token()
+    (warning,) = warnings(caplog)
+    assert str(tmp_path / "no directory") in warning
+
+
+def test_a_store_without_a_hash_will_do(make_auth, replacing, clock, caplog):
+    class Unhashable(Shelf):
+        __hash__ = None
+
+    store = Unhashable()
+    store.fail(OSError("a disk error"))
+    for _ in range(2):
+        make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token()
+    assert len(warnings(caplog)) == 1
+
+
+def test_a_store_that_hangs_again_and_again_is_left_alone_until_it_comes_back(
+    make_auth, replacing, clock, shelf, monkeypatch
+):
+    monkeypatch.setattr(_place, "MOST_STUCK", 2)
+    seconds_share(shelf, 0.05).hang("load")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    for _ in range(5):
+        clock.advance(31)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+    assert shelf.asked.count("load") == 2
+    shelf.hanging = set()
+    shelf.go_on.set()
+    land()
+    clock.advance(31)
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    assert shelf.asked.count("load") > 2
+
+
+@pytest.mark.parametrize("error", [ValueError("SECRET"), KeyError("SECRET")])
+def test_the_words_of_strangers_are_not_repeated(make_auth, replacing, clock, shelf, caplog, error):
+    """They may quote what they were given, or the address of a database with its password."""
+    shelf.fail(error)
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    assert type(error).__name__ in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_no_thread_to_be_had_is_a_failure_of_the_store(make_auth, replacing, clock, shelf, monkeypatch, caplog):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    original = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "kiwoom-auth-store":
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert auth.get_token() == replacing.token
+    assert len(warnings(caplog)) == 1
+
+
+def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(make_auth, replacing, clock, shelf, monkeypatch):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    original = threading.Thread.start
+    started = []
+
+    def refuse(thread):
+        if thread.name == "kiwoom-auth-store":
+            started.append(thread)
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert auth.get_token() == replacing.token
+    assert shelf.asked == ["load"]
+
+
+def test_a_log_filter_that_raises_does_no_harm(make_auth, replacing, clock, shelf, monkeypatch):
+    def trip(_record):
+        raise RuntimeError
+
+    shelf.fail(OSError("a disk error"))
+    monkeypatch.setattr(logging.getLogger("kiwoom_auth_plugin"), "filters", [trip])
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+
+
+def test_a_caller_interrupted_under_the_lock_gives_it_back(make_auth, replacing, clock, shelf):
+    from .traps import session_with
+
+    class Interrupted(BaseException):
+        pass
+
+    def spring():
+        raise Interrupted
+
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, client=session_with(spring))
+    with pytest.raises(Interrupted):
+        auth.get_token()
+    assert shelf.asked[-1] == "release"
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+
+
+def test_a_caller_interrupted_while_it_waits_for_the_lock_leaves_the_queue(make_auth, replacing, clock, shelf):
+    class Interrupted(BaseException):
+        pass
+
+    first = Crowd()
+    first.threads(1, make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token)
+    waiting = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    original = shelf.load
+    loads = []
+
+    def load(key):
+        loads.append(key)
+        return original(key)
+
+    with replacing.hold() as gate:
+        first.go()
+        gate.wait_for(1)
+        shelf.load = load
+
+        def look(*_arguments):
+            raise Interrupted
+
+        visit = _shared.Visit
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(visit, "_await", look)
+            with pytest.raises(Interrupted):
+                waiting.get_token()
+        gate.release()
+    first.outcomes()
+    land()
+    with shelf.lock(loads[0], 0.0):
+        pass
+
+
+# The loop
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("operation", ["load", "save", "lock", "release"])
+async def test_a_store_that_hangs_does_not_stall_the_event_loop(make_auth, replacing, clock, shelf, operation):
+    shelf.hang(operation)
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=seconds_share(shelf, PATIENCE))
+    tokens = []
+
+    async def ask():
+        tokens.append(await auth.aget_token())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(300):
+            tasks.start_soon(ask)
+        await anyio.to_thread.run_sync(shelf.hangs.wait)  # the loop comes round while the store hangs
+        assert not shelf.go_on.is_set()
+        shelf.go_on.set()
+    assert tokens == [replacing.token] * 300
+    assert attempts(replacing) == 1
+
+
+# A store that stands in
+
+
+@pytest.fixture
+def chain(shelf):
+    """A store with another one for when it fails."""
+    shelf.fallback = Shelf()
+    return shelf
+
+
+def test_the_fallback_keeps_processes_together_while_the_store_is_away(make_auth, replacing, clock, chain):
+    chain.fail(ConnectionError("nobody there"))
+    auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=chain) for _ in range(3)]
+    assert {auth.get_token() for auth in auths} == {replacing.token}
+    assert attempts(replacing) == 1
+
+
+def test_the_fallback_keeps_processes_together_while_the_store_hangs(make_auth, replacing, clock, chain):
+    seconds_share(chain, 0.4).hang("load", "lock", "save")
+    auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=chain) for _ in range(3)]
+    assert {auth.get_token() for auth in auths} == {replacing.token}
+    assert attempts(replacing) == 1
+
+
+def test_the_fallback_already_has_the_token_when_the_store_goes_away(make_auth, replacing, clock, chain):
+    """Of the process that issued it, and of one that only found it."""
+    make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
+    chain.fallback.values.clear()
+    make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
+    chain.fail(ConnectionError("nobody there"))
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == replacing.token
+    assert attempts(replacing) == 1
+
+
+def test_a_store_that_has_lost_everything_is_no_reason_to_issue(make_auth, replacing, clock, chain):
+    make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
+    chain.values.clear()
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == replacing.token
+    assert attempts(replacing) == 1
+
+
+def test_after_an_outage_the_later_token_wins(make_auth, replacing, clock, chain):
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    first.get_token()
+    chain.fail(ConnectionError("nobody there"))
+    for time in (clock, replacing.clock):
+        time.advance(60)
+    replacing.expire_tokens()
+    assert call(first) == 0
+    chain.failing = {}
+    clock.advance(31)
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == replacing.token
+    assert attempts(replacing) == 2
+
+
+def test_a_store_that_stands_in_for_itself_is_asked_once(make_auth, replacing, clock, shelf):
+    shelf.fallback = shelf
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+    assert shelf.asked == ["load", "lock", "load", "save", "release"]
+
+
+@needs_redis
+@pytest.mark.parametrize("how", ["killed", "stopped", "wrong type", "no login", "full"])
+def test_a_redis_in_trouble_delays_no_request_beyond_its_bound_and_is_used_again(
+    make_auth, replacing, clock, caplog, how
+):
+    caplog.set_level(logging.INFO)
+    with RedisServer() as server, server.client() as client, server.client() as admin:
+        store = RedisStore(client, max_delay=0.5)
+        auth = make_auth(emulator=replacing, clock=clock, cache={}, store=store)
+        name = f"kiwoom-auth:{key_of(auth, clock)}"
+        if how == "killed":
+            server.kill()
+        elif how == "stopped":
+            server.pause()
+        elif how == "wrong type":
+            admin.lpush(name, "x")
+        elif how == "no login":
+            admin.config_set("requirepass", "secret")
+            client.connection_pool.disconnect()
+        else:
+            admin.config_set("maxmemory", "1")
+        assert call(auth) == 0
+        replacing.expire_tokens()
+        assert call(auth) == 0
+        assert len(warnings(caplog)) == 1
+        if how == "killed":
+            server.restart()
+        elif how == "stopped":
+            server.resume()
+        elif how == "wrong type":
+            admin.delete(name)
+        elif how == "no login":
+            admin.config_set("requirepass", "")
+        else:
+            admin.config_set("maxmemory", "0")
+        land()
+        clock.advance(31)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+        assert attempts(replacing) == 3
+        assert any("is used again" in record.getMessage() for record in caplog.records)
+
+
+@needs_redis
+def test_a_file_store_stands_in_for_a_redis_that_is_away(make_auth, replacing, clock, tmp_path):
+    with RedisServer() as server, server.client() as client:
+        store = RedisStore(client, fallback=FileStore(tmp_path / "tokens"), max_delay=0.5)
+        server.kill()
+        auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=store) for _ in range(3)]
+        assert {auth.get_token() for auth in auths} == {replacing.token}
+        assert attempts(replacing) == 1
+
+
+# The argument
+
+
+@pytest.mark.parametrize("store", [object(), "file", FileStore, Shelf, {}, 0])
+def test_what_is_no_store_is_refused(make_auth, store):
+    with pytest.raises(TypeError, match="store must have the methods of a TokenStore"):
+        make_auth(store=store)
+
+
+@pytest.mark.parametrize(("delay", "error"), [("2", TypeError), (True, TypeError), (0, ValueError), (61, ValueError)])
+def test_a_store_with_an_impossible_max_delay_is_refused(make_auth, shelf, delay, error):
+    with pytest.raises(error, match="max_delay"):
+        make_auth(store=seconds_share(shelf, delay))
+
+
+def test_a_store_of_a_users_own_needs_cryptography_and_says_so(make_auth, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(ImportError, match=r"pip install 'kiwoom_auth_plugin\[file\]'"):
+        make_auth(store=Shelf())
+
+
+def test_a_copy_has_the_same_store(make_auth, tmp_path, replacing):
+    auth = make_auth(emulator=replacing, store=FileStore(tmp_path / "tokens"))
+    assert copy.copy(auth)._store is auth._store
+    assert pickle.loads(pickle.dumps(auth))._store == auth._store
+
+
+def test_a_store_of_a_users_own_is_a_token_store():
+    store: TokenStore = Shelf()
+    assert store.load("x") is None
+
+
+def test_importing_the_stores_imports_none_of_their_libraries():
+    libraries = {"redis", "cryptography", "filelock", "platformdirs"}
+    code = f"import sys, kiwoom_auth_plugin.stores; print({libraries} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_clocks_of_processes_that_differ_by_hours_cause_no_loop_of_issues(make_auth, replacing, store):
+    clocks = [ManualClock(replacing.clock.now().timestamp() + hours * 3600) for hours in (0, -9, 9)]
+    auths = [make_auth(emulator=replacing, store=store, clock=clock, cache={}) for clock in clocks]
+    assert {auth.get_token() for auth in auths} == {replacing.token}
+    assert attempts(replacing) == 1
