@@ -11,7 +11,11 @@ from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 pytest_plugins = ["kiwoom_auth_plugin.testing"]
 
+STORES = ["test_file_store.py", "test_processes.py", "test_seal.py", "test_shared_store.py"]
 NEEDED = {
+    "cryptography": STORES,
+    "filelock": STORES,
+    "platformdirs": STORES,
     "httpx2": ["test_leaving.py", "test_one_issue.py", "test_reentry.py", "test_refusal_storm.py"],
     "niquests": ["test_niquests.py"],  # it puts another urllib3 in place of requests' own: an environment of its own
 }

@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,15 @@ _write = os.write
 def main() -> None:
     """Do as told until the end of the input."""
     _adopt_orphans()
-    signal.alarm(LIFETIME)
-    asked_for_store = [_watched(kind) for kind in (FileStore, RedisStore)]
-    assert asked_for_store
+    for kind in (FileStore, RedisStore):
+        _watch(kind)
     tell("ready")
     try:
         for line in iter(sys.stdin.buffer.readline, b""):
             how, *what = json.loads(line)
+            signal.alarm(LIFETIME)
             HOWS[how](*what)
+            signal.alarm(0)
     finally:
         _end_children()
 
@@ -62,8 +64,8 @@ def tell(word: str, value: Any = None) -> None:
     _write(1, json.dumps([word, os.getpid(), value]).encode() + b"\n")
 
 
-def _watched(kind: Any) -> Any:
-    """Have a kind of store tell when somebody asks for a lock, and when a lock that was held has been let go."""
+def _watch(kind: Any) -> None:
+    """Have a kind of store tell when somebody asks for a lock, and when one that was held has been let go."""
     lock = kind.lock
 
     @contextlib.contextmanager
@@ -74,7 +76,6 @@ def _watched(kind: Any) -> Any:
         tell("left")
 
     kind.lock = told
-    return kind
 
 
 # What it works with
@@ -268,7 +269,6 @@ def _storm(kills: int, seed: int, accounts: list[list[str]]) -> None:
     """Kill children in the middle of what they do with the store, one after the other, while others are at work."""
     chance = random.Random(seed)
     workers: list[tuple[int, int]] = []
-    others = []
 
     def start() -> None:
         reading, writing = os.pipe()
@@ -285,15 +285,15 @@ def _storm(kills: int, seed: int, accounts: list[list[str]]) -> None:
             steps -= len(read)
         os.kill(child, signal.SIGKILL)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if ended != -signal.SIGKILL:
-            others.append(ended)
         os.close(reading)
+        signal.alarm(LIFETIME)
+        tell("killed", ended)
         start()
     for child, reading in workers:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reading)
-    tell("storm", others)
+    tell("storm")
 
 
 def _work(chance: random.Random, accounts: list[list[str]], progress: int) -> None:
@@ -324,7 +324,10 @@ def _note_steps(progress: int) -> None:
     import kiwoom_auth_plugin
 
     package = Path(kiwoom_auth_plugin.__file__).parent
-    places = (*(str(package / place) for place in ("stores", "_shared.py", "_place.py")), str(Path(filelock.__file__).parent))
+    places = (
+        *(str(package / place) for place in ("stores", "_shared.py", "_place.py")),
+        str(Path(filelock.__file__).parent),
+    )
     system = {os.open.__module__, fcntl.flock.__module__}
 
     def note(frame: Any, event: str, what: Any) -> None:
@@ -350,9 +353,7 @@ HOWS: dict[str, Callable[..., None]] = {
 if __name__ == "__main__":
     PLAN: dict[str, Any] = json.loads(sys.argv[1])
     LIFETIME = int(PLAN["lifetime"])
-    with contextlib.suppress(ImportError):  # what the stores import when they are made
-        import cryptography.fernet
-        import filelock
-        import platformdirs
-        import redis  # noqa: F401
+    for library in ("cryptography.fernet", "filelock", "platformdirs", "redis"):  # as the stores would, each time
+        with contextlib.suppress(ImportError):
+            import_module(library)
     main()

@@ -16,8 +16,8 @@ import sniffio
 import kiwoom_auth_plugin
 from kiwoom_auth_plugin.cli import main
 
-SUMMARY = "5 AU10001 calls, 61 repeated calls, 145 of 145 calls answered."
-KOREAN = "토큰 발급(AU10001) 5회, 재시도 61회, 호출 145건 중 145건 성공."
+SUMMARY = "6 AU10001 calls, 61 repeated calls, 148 of 148 calls answered."
+KOREAN = "토큰 발급(AU10001) 6회, 재시도 61회, 호출 148건 중 148건 성공."
 RAN = [
     "requests: session.auth 3 1 0 ok",
     "requests: auth= of each call 3 1 0 ok",
@@ -29,6 +29,7 @@ RAN = [
     "asyncio: revoked under 10 calls 10 3 10 ok",
     "threads: revoked under 50 calls 50 4 50 ok",
     "threads: 50 at once, no token yet 50 5 0 ok",
+    "3 processes in turn: FileStore 3 6 0 ok",
 ]
 
 
@@ -105,7 +106,7 @@ def test_the_demo_runs_on_every_console(encoding):
 def test_the_demo_can_be_printed_to_something_that_is_no_console(without_httpx2):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         assert main(["demo"]) == 0
-    assert KOREAN.replace("145", "142") in output.getvalue()
+    assert KOREAN.replace("148", "145") in output.getvalue()
 
 
 def test_the_demo_leaves_out_what_is_not_installed():
@@ -118,7 +119,7 @@ def test_the_demo_leaves_out_what_is_not_installed():
     assert done.stderr == ""
     assert rows(done.stdout)[3] == "httpx2: Client 0 1 0 skipped: httpx2 is not installed"
     assert rows(done.stdout)[5] == "trio: 10 tasks, httpx.AsyncClient 0 1 0 skipped: trio is not installed"
-    assert "5 AU10001 calls, 61 repeated calls, 132 of 132 calls answered." in done.stdout
+    assert "6 AU10001 calls, 61 repeated calls, 135 of 135 calls answered." in done.stdout
 
 
 def test_the_demo_stays_on_this_machine_whatever_proxy_the_environment_names():
@@ -141,7 +142,7 @@ def test_the_demo_fails_where_a_call_is_made_twice(capsys, monkeypatch):
         "httpx: Client 3 1 3 FAILED: expected 3 calls, 0 AU10001 and 0 repeated, found 3, 0 and 3; 3 answered"
         in rows(shown)
     )
-    assert re.fullmatch(r"kiwoom-auth: error: \d of 10 steps did not go as promised\n", complaints)
+    assert re.fullmatch(r"kiwoom-auth: error: \d of 11 steps did not go as promised\n", complaints)
 
 
 def test_the_demo_fails_where_calls_get_no_answer(capsys, monkeypatch):

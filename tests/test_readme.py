@@ -19,6 +19,8 @@ from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.cli import main
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
+from . import redis_server
+
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.rst").read_text(encoding="utf-8")
 
@@ -58,17 +60,22 @@ def run(kiwoom_emulator, mock_kiwoom, monkeypatch, tmp_path):
     monkeypatch.setenv("KIWOOM_HOST", kiwoom_emulator.url)
     (tmp_path / "12345678_appkey.txt").write_text(kiwoom_emulator.appkey + "\n")
     (tmp_path / "12345678_secretkey.txt").write_text(kiwoom_emulator.secretkey + "\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
     with contextlib.ExitStack() as leftovers:
 
         def run(code):
             code = code.replace("https://api.kiwoom.com", kiwoom_emulator.url)
+            if "REDIS_URL" in code:
+                if not redis_server.SERVER:
+                    pytest.skip("needs redis-server or valkey-server on PATH")
+                monkeypatch.setenv("REDIS_URL", leftovers.enter_context(redis_server.RedisServer()).url)
             code = code.replace("https://mockapi.kiwoom.com", mock_kiwoom.url)
             namespace = {"__name__": "__main__"}
             exec(compile(code, "README.rst", "exec"), namespace)
             for value in namespace.values():
-                if isinstance(value, requests.Session):
+                if isinstance(value, requests.Session) or type(value).__module__.startswith("redis."):
                     leftovers.callback(value.close)
             return namespace
 
@@ -76,7 +83,9 @@ def run(kiwoom_emulator, mock_kiwoom, monkeypatch, tmp_path):
 
 
 def skip_without_library(code):
-    missing = [name for name in ("httpx2", "trio") if f"import {name}\n" in code and not importlib.util.find_spec(name)]
+    needed = [name for name in ("httpx2", "trio", "redis") if f"import {name}\n" in code]
+    needed += ["filelock", "cryptography"] if "store=" in code else []
+    missing = [name for name in needed if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"{missing[0]} is not installed")
 

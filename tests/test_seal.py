@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("cryptography", reason="what is kept in a store is sealed with cryptography")
-
 from kiwoom_auth_plugin._keys import Masked, digest
 from kiwoom_auth_plugin._seal import VERSION, Seal
 from kiwoom_auth_plugin._token import AccessToken

@@ -16,8 +16,6 @@ import httpx
 import pytest
 import requests
 
-pytest.importorskip("cryptography", reason="what is kept in a store is sealed with cryptography")
-
 from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
 from kiwoom_auth_plugin._keys import Masked
 from kiwoom_auth_plugin._seal import Seal
@@ -801,6 +799,27 @@ def test_a_file_store_stands_in_for_a_redis_that_is_away(make_auth, replacing, c
         auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=store) for _ in range(3)]
         assert {auth.get_token() for auth in auths} == {replacing.token}
         assert attempts(replacing) == 1
+
+
+@needs_redis
+def test_the_number_of_commands_to_redis_does_not_grow_with_the_number_of_calls(make_auth, replacing, clock):
+    with RedisServer() as server, server.client() as client, server.client() as admin:
+
+        def commands():
+            stats = admin.info("commandstats")
+            return {
+                name: stats[f"cmdstat_{name}"]["calls"] for name in ("get", "set", "eval") if f"cmdstat_{name}" in stats
+            }
+
+        issuing = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
+        for _ in range(10_000):
+            issuing(requests.Request("POST", replacing.url + TR).prepare())
+        # Two looks, and one that the script takes as it gives the lock back; the lock and the token.
+        assert commands() == {"get": 3, "set": 2, "eval": 1}
+        starting = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
+        for _ in range(10_000):
+            starting(requests.Request("POST", replacing.url + TR).prepare())
+        assert commands() == {"get": 4, "set": 2, "eval": 1}
 
 
 # The argument

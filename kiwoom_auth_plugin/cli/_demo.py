@@ -4,11 +4,16 @@ import argparse
 import asyncio
 import importlib
 import itertools
+import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -23,6 +28,7 @@ _PATH = "/api/dostk/stkinfo"
 _TIMEOUT = 30.0
 _TASKS = 10
 _THREADS = 50
+_PROCESSES = 3
 
 
 class _Bench:
@@ -142,6 +148,39 @@ def _cold_threads(bench: _Bench) -> list[Any]:
         return [call.result() for call in _submit_all(threads, bench)]
 
 
+def _processes(bench: _Bench) -> list[Any]:
+    """Processes in turn, as cron starts them; the keys go by the environment, which ``ps`` does not show."""
+    answers: list[Any] = []
+    with tempfile.TemporaryDirectory() as directory:
+        keys = {
+            "KIWOOM_APPKEY": bench.kiwoom.appkey,
+            "KIWOOM_SECRETKEY": bench.kiwoom.secretkey,
+            "KIWOOM_HOST": bench.kiwoom.url,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        for _ in range(_PROCESSES):
+            program = [sys.executable, "-c", _PROGRAM, str(Path(directory, "tokens")), json.dumps(bench.call())]
+            done = subprocess.run(  # noqa: S603 - this interpreter and a text of ours
+                program, env=os.environ | keys, stdout=subprocess.PIPE, timeout=_TIMEOUT, check=True
+            )
+            answers.append(httpx.Response(200, content=done.stdout))
+    return answers
+
+
+_PROGRAM = """
+import json, os, sys, requests
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+directory, call = sys.argv[1:]
+with requests.Session() as session:
+    session.trust_env = False
+    session.auth = KiwoomBearerAuth.from_env(store=FileStore(directory))
+    answer = session.post(os.environ["KIWOOM_HOST"] + "/api/dostk/stkinfo", **json.loads(call))
+    sys.stdout.buffer.write(answer.content)
+"""
+
+
 def _submit_all(threads: ThreadPoolExecutor, bench: _Bench) -> list[Future[requests.Response]]:
     def thread(call: dict[str, Any]) -> requests.Response:
         with requests.Session() as session:
@@ -182,6 +221,7 @@ _STEPS = (
     _Step(f"asyncio: revoked under {_TASKS} calls", _revoked_under_tasks, _TASKS, issues=1, repeats=_TASKS),
     _Step(f"threads: revoked under {_THREADS} calls", _revoked_under_threads, _THREADS, issues=1, repeats=_THREADS),
     _Step(f"threads: {_THREADS} at once, no token yet", _cold_threads, _THREADS, issues=1),
+    _Step(f"{_PROCESSES} processes in turn: FileStore", _processes, _PROCESSES, issues=1, needs="filelock"),
 )
 
 
