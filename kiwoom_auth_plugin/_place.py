@@ -29,33 +29,38 @@ class Place:
         self.name = type(store).__name__
         self.fallback: TokenStore | None = getattr(store, "fallback", None)
         self.max_delay = float(getattr(store, "max_delay", MAX_DELAY))
-        self._away_until: float | None = None
+        self._away_until = 0.0
+        self._failing: set[str] = set()
         self._stuck: list[Call] = []
 
     def is_away(self, now: float) -> bool:
         """Whether it failed a while ago, or hangs so often that it is better left alone."""
         with _mutex:
             self._stuck = [call for call in self._stuck if call.is_under_way]
-            return len(self._stuck) >= MOST_STUCK or (self._away_until is not None and now < self._away_until)
+            return len(self._stuck) >= MOST_STUCK or (bool(self._failing) and now < self._away_until)
 
-    def works(self, host: str) -> None:
-        """It has answered."""
+    def works(self, host: str, operation: str) -> None:
+        """It has done something; an outage is over when all that failed has worked."""
         with _mutex:
-            was_away, self._away_until = self._away_until is not None, None
-        if was_away:
+            was_failing = bool(self._failing)
+            self._failing.discard(operation)
+            is_back = was_failing and not self._failing
+        if is_back:
             tell(log.info, "%s: the token store %s is used again", host, self.name)
 
-    def fails(self, host: str, now: float, why: str, call: "Call | None") -> None:
-        """It has failed; an outage is one warning, however often it is tried."""
+    def fails(self, host: str, now: float, operation: str, why: str, call: "Call | None") -> None:
+        """It has failed to do something; an outage is one warning, however often it is tried."""
         with _mutex:
-            known, self._away_until = self._away_until is not None, now + RETRY_PAUSE
+            known = bool(self._failing)
+            self._failing.add(operation)
+            self._away_until = now + RETRY_PAUSE
             if call is not None:
                 self._stuck.append(call)
         if not known:
             tell(
                 log.warning,
-                "%s: the token store %s failed, and this process goes on without it until it works again: %s",
-                host, self.name, why,
+                "%s: the token store %s failed, and this process goes on without it until it works again: %s: %s",
+                host, self.name, operation, why,
             )  # fmt: skip
 
 
@@ -116,8 +121,8 @@ class Holding:
         RuntimeError: no thread is to be had.
     """
 
-    def __init__(self, store: TokenStore, key: str, lease: float) -> None:
-        self._store = store
+    def __init__(self, place: Place, key: str, lease: float) -> None:
+        self.place = place
         self._key = key
         self._lease = lease
         self._leave = threading.Event()
@@ -131,11 +136,11 @@ class Holding:
     def leave(self, timeout: float) -> None:
         """Let the lock go, now or as soon as it has come; wait for that so many seconds at most."""
         self._leave.set()
-        self._thread.join(timeout)
+        self._thread.join(max(0.0, timeout))
 
     def _hold(self) -> None:
         try:
-            with self._store.lock(self._key, self._lease):
+            with self.place.store.lock(self._key, self._lease):
                 self.is_held = True
                 self.settled.set()
                 self._leave.wait(self._lease)
@@ -145,7 +150,7 @@ class Holding:
             self.settled.set()
 
 
-def words(error: BaseException) -> str:
+def words(error: BaseException | None) -> str:
     """What a store raised, for the log; the words of strangers may quote what they were given."""
     home = type(error).__module__.partition(".")[0]
     if not isinstance(error, OSError) and home not in {"redis", "valkey"}:

@@ -1,7 +1,7 @@
 """The token stores as an exchange uses them: sealed, bounded in time, and never the cause of a failure."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
@@ -110,10 +110,12 @@ class Visit:
         for place in self._places:
             token = self._load(place)
             if token is not None and token.value == value:
-                self._ask(place, partial(place.store.delete, self._seal.key))
+                self._ask(place, "delete", self._seal.key)
 
     @contextmanager
-    def lock(self, lease: float, look: Callable[[], AccessToken | None] = lambda: None) -> Iterator[AccessToken | None]:
+    def lock(
+        self, lease: float, look: Callable[[], AccessToken | None] = lambda: None
+    ) -> Generator[AccessToken | None]:
         """Hold the lock of the first store that gives it; where none does, go on without.
 
         Args:
@@ -132,13 +134,13 @@ class Visit:
         finally:
             if self._holding is not None:
                 holding, self._holding = self._holding, None
-                holding.leave(self._share)  # waited for: a program that ends now would keep the lock
+                holding.leave(self._left[holding.place])  # waited for: a program that ends now would keep the lock
 
     def _take_lock(self, place: Place, lease: float, look: Callable[[], AccessToken | None]) -> AccessToken | None:
         try:
-            holding = Holding(place.store, self._seal.key, lease)
+            holding = Holding(place, self._seal.key, lease)
         except RuntimeError as error:  # no thread is to be had
-            self._fails(place, words(error))
+            self._fails(place, "lock", words(error))
             return None
         try:
             token = self._await(holding, place, lease, look)
@@ -154,60 +156,64 @@ class Visit:
     ) -> AccessToken | None:
         """Wait for the lock, and look meanwhile for what its holder leaves. Waiting for a holder is no delay."""
         pause, give_up = _FIRST_LOOK, time.monotonic() + _LONGEST_WAIT * lease
+        left = self._left.copy()
         while not holding.settled.wait(pause):
             token = look()  # which finds out a store that hangs, too
             if token is not None or not self._is_open(place):
                 return token
             if time.monotonic() >= give_up:
-                self._fails(place, f"its lock did not come within {_LONGEST_WAIT * lease:g} seconds")
+                self._fails(place, "lock", f"its lock did not come within {_LONGEST_WAIT * lease:g} seconds")
                 return None
+            self._left.update(left)
             pause = min(pause * 1.5, _LAST_LOOK)
-        if isinstance(holding.error, TimeoutError):
+        if holding.is_held:
+            place.works(self._host, "lock")
+        elif isinstance(holding.error, TimeoutError):
             tell(
                 log.warning,
                 "%s: another process holds the lock of the token store %s for too long; this one goes on without it",
                 self._host, place.name,
             )  # fmt: skip
-        elif holding.error is not None:
-            self._fails(place, words(holding.error))
+        else:
+            self._fails(place, "lock", words(holding.error))
         return None
 
     def _is_open(self, place: Place) -> bool:
         return self._left[place] > 0 and not place.is_away(self._clock.monotonic())
 
     def _load(self, place: Place) -> AccessToken | None:
-        return self._seal.open(self._ask(place, partial(place.store.load, self._seal.key)))
+        return self._seal.open(self._ask(place, "load", self._seal.key))
 
     def _save(self, token: AccessToken, places: Sequence[Place]) -> None:
         value, ttl = self._seal.close(token), token.deadline - self._clock.now()
         for place in places:
-            self._ask(place, partial(place.store.save, self._seal.key, value, ttl))
+            self._ask(place, "save", self._seal.key, value, ttl)
 
-    def _ask(self, place: Place, question: Callable[[], object]) -> object:
+    def _ask(self, place: Place, operation: str, *arguments: object) -> object:
         """Have a store do something; None where it is away, fails, or takes too long."""
         if not self._is_open(place):
             return None
         started = time.monotonic()
         try:
-            call = Call(question)
+            call = Call(partial(getattr(place.store, operation), *arguments))
             came_back = call.wait(self._left[place])
         except RuntimeError as error:  # no thread is to be had
-            self._fails(place, words(error))
+            self._fails(place, operation, words(error))
             return None
         finally:
             self._left[place] -= time.monotonic() - started
         if not came_back:
             why = f"it did not answer within {self._share:g} seconds; see whether its server or file system hangs"
-            self._fails(place, why, call)
+            self._fails(place, operation, why, call)
             return None
         if call.error is not None:
-            self._fails(place, words(call.error))
+            self._fails(place, operation, words(call.error))
             return None
-        place.works(self._host)
+        place.works(self._host, operation)
         return call.answer
 
-    def _fails(self, place: Place, why: str, call: Call | None = None) -> None:
-        place.fails(self._host, self._clock.monotonic(), why, call)
+    def _fails(self, place: Place, operation: str, why: str, call: Call | None = None) -> None:
+        place.fails(self._host, self._clock.monotonic(), operation, why, call)
 
 
 def _is_older(token: AccessToken | None, latest: AccessToken) -> bool:

@@ -328,13 +328,14 @@ class HeldStore:
 async def let_go_in_steps(store, is_over):
     """Let one operation after the other go, each when the loop has gone on for some steps while it waits."""
     gone = 0
-    while not is_over():
-        await checkpoint()
-        if len(store.asked) > gone:
-            for _ in range(50):
-                await checkpoint()
-            gone += 1
-            store.let_one_go()
+    with anyio.fail_after(PATIENCE):
+        while not is_over():
+            await checkpoint()
+            if len(store.asked) > gone:
+                for _ in range(50):
+                    await checkpoint()
+                gone += 1
+                store.let_one_go()
 
 
 @pytest.mark.anyio

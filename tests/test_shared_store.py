@@ -502,6 +502,44 @@ def test_an_outage_is_one_warning_and_the_store_is_used_again_when_it_is_back(
     assert len(warnings(caplog)) == 2
 
 
+def test_a_store_that_can_be_read_but_not_written_to_is_one_warning(make_auth, replacing, clock, shelf, caplog):
+    """A full disk, a Redis at its maxmemory: that reading works is no end of the outage."""
+    shelf.fail(OSError("no space left"), "save")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    for _ in range(5):
+        clock.advance(31)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+    assert shelf.asked.count("save") == 5
+    (warning,) = warnings(caplog)
+    assert "save: OSError: no space left" in warning
+
+
+def test_looking_at_a_slow_store_while_another_process_issues_is_no_delay_of_its_own(make_auth, replacing, clock):
+    class Slow(Shelf):
+        def __init__(self):
+            super().__init__()
+            self.max_delay = 0.3
+            self.looks = threading.Semaphore(0)
+
+        def load(self, key):
+            self.go_on.wait(0.05)  # what it takes
+            self.looks.release()
+            return super().load(key)
+
+    slow = Slow()
+    crowd = Crowd()
+    crowd.threads(2, lambda: make_auth(emulator=replacing, clock=clock, cache={}, store=slow).get_token())
+    with replacing.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        for _ in range(14):
+            assert slow.looks.acquire(timeout=PATIENCE)
+        assert gate.parked == 1
+    assert set(crowd.outcomes()) == {replacing.token}
+    assert attempts(replacing) == 1
+
+
 def test_within_half_a_minute_of_a_failure_a_store_is_left_alone(make_auth, replacing, clock, shelf):
     shelf.fail(OSError("a disk error"))
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)

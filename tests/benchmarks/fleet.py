@@ -30,7 +30,7 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -52,7 +52,7 @@ MARGIN = 300.0
 """Seconds: the default of ``refresh_margin``."""
 LIMIT = 2
 """AU10001 calls a second that the server is said to admit for one appkey."""
-SAMPLE = {"same": 10_000, "replace": 16}
+SAMPLE = {"same": 5_000, "replace": 10}
 """Appkeys that stand for all where there is no store: in the second model each call of each of them matters."""
 EXPIRED_MEANWHILE = InvalidTokenResponse("its token has no second left", retryable=True)
 
@@ -73,6 +73,8 @@ def main() -> None:
     for server in ("same", "replace"):
         for store in STORES:
             print(row(fleet, server, store), flush=True)
+    print()
+    print(jitter(fleet))
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ class Fleet:
             starts[:1] = [DAY + OPENING + self.spread / 2][: len(starts)]
         lengths = [5.0 * 60.0 ** chance.random() for _ in starts]
         losses = [number % 2 == 1 for number in range(len(starts))]
-        return [Outage(start, start + length, loses) for start, length, loses in zip(starts, lengths, losses)]
+        return [
+            Outage(start, start + length, loses) for start, length, loses in zip(starts, lengths, losses, strict=True)
+        ]
 
     def restarts(self, process: int) -> list[tuple[float, float]]:
         """When a process goes down, and is up again: its start, its machine's restarts, and its own."""
@@ -226,7 +230,7 @@ class Issued:
         self.before: tuple[AccessToken | None, float] = (None, 0.0)
         """...and what it kept before that."""
         self.locked_until = 0.0
-        self.latest = (-DAY, -DAY)
+        self.latest = (-DAY,) * LIMIT
         """When AU10001 was called last."""
 
 
@@ -251,26 +255,41 @@ class Holder(TokenSource):
         process: its number.
     """
 
-    __slots__ = ("appkey", "at", "down", "process", "since")
+    __slots__ = ("appkey", "at", "down", "life", "process", "since", "then")
 
     def __init__(self, clock: Now, rest: Rest, appkey: int, process: int) -> None:
         self._clock = clock  # type: ignore[assignment]
         self._rest = rest
         self._host = ""
+        self.token = None
         self.appkey = appkey
         self.process = process
         self.at = 0.0
         """When it does next what matters: its first use..."""
         self.since = 0.0
         """...from this moment on."""
+        self.life = self.then = -1
+        """How often its process has been restarted, and will have been by then."""
         self.down = 0.0
-        """When its process is restarted next."""
+        """When it is restarted next."""
 
     def begin(self, refresh: Refresh) -> None:
         """Know nothing."""
         self.token = None
         self._refusals = Refusals()
         self._refresh = refresh
+
+
+class Health(Place):
+    """What one process knows of Redis.
+
+    Args:
+        since: when it found out first that it may be away.
+    """
+
+    def __init__(self, since: float) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+        self.since = since
 
 
 class SteadyRefresh(Refresh):
@@ -349,10 +368,15 @@ class Model:
         number = fleet.appkeys if appkeys is None else appkeys
         outages = sorted(fleet.outages() if outages is None else outages, key=lambda outage: outage.start)
         self._changes = sorted(moment for outage in _merged(outages) for moment in outage)
+        seconds = int(self._end) + 60  # what an exchange does after the end has a place, too
+        self._is_troubled = bytearray(seconds)
+        for outage in outages:
+            for second in range(int(outage.start), min(int(outage.end) + 1, seconds)):
+                self._is_troubled[second] = 1
         self._losses = [outage.start for outage in outages if outage.loses]
         processes = range(fleet.machines * fleet.processes)
         self._restarts = [fleet.restarts(process) for process in processes] if restarts is None else restarts
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, Health] = {}
         self._appkeys = [Issued() for _ in range(number)]
         rest = Rest()
         self._holders = [
@@ -364,7 +388,6 @@ class Model:
         self._buckets: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
         self._heap: list[tuple[float, int]] = []
         self._second = -1
-        seconds = int(self._end) + 60  # what an exchange does after the end has a place, too
         self.counts = Counts(
             array("I", bytes(4 * seconds)), array("I", bytes(4 * seconds)), array("I", bytes(4 * number * fleet.days))
         )
@@ -376,7 +399,7 @@ class Model:
         random.seed(self._fleet.seed)  # the package's own chance
         try:
             for pair, holder in enumerate(self._holders):
-                self._restart(pair, holder, 0.0)
+                self._plan(pair, holder, 0.0)
             for second in range(int(self._end)):
                 bucket = self._buckets.pop(second, None)
                 if bucket is not None:
@@ -397,23 +420,29 @@ class Model:
 
     # A process
 
-    def _restart(self, pair: int, holder: Holder, down: float) -> None:
-        """The process loses its memory; next comes its first use after it is up again."""
-        restarts = self._restarts[holder.process]
-        up = restarts[bisect_right(restarts, (down, math.inf)) - 1][1]
-        holder.begin(self._refresh())
-        self._plan(pair, holder, up)
-
     def _plan(self, pair: int, holder: Holder, after: float) -> None:
         """Find out when it does next what matters, after a moment from which on it goes by what it knows now."""
-        restarts = self._restarts[holder.process]
-        coming = bisect_right(restarts, (after, math.inf))
-        holder.down = restarts[coming][0] if coming < len(restarts) else math.inf
-        token = holder.token
-        if token is not None:
-            after = max(after, self._first_change(holder, token, after))
-        holder.since = after
-        self._schedule(pair, holder, min(self._usage.next(pair, after), holder.down))
+        token, life = holder.token, holder.life
+        holder.since = after if token is None else max(after, self._first_change(holder, token, after))
+        moment, down = self._usage.next(pair, holder.since), holder.down
+        if moment >= down:
+            lives = self._restarts[holder.process]
+            while moment >= down and life + 1 < len(lives):
+                life += 1
+                down = lives[life + 1][0] if life + 1 < len(lives) else math.inf
+                moment = self._usage.next(pair, lives[life][1])
+        holder.then = life
+        self._schedule(pair, holder, moment)
+
+    def _restart(self, holder: Holder) -> None:
+        """The process has lost its memory since it was here last."""
+        lives = self._restarts[holder.process]
+        place = self._places.get(holder.process)
+        if place is not None and place.since < lives[holder.then][0]:
+            del self._places[holder.process]
+        holder.life = holder.then
+        holder.down = lives[holder.life + 1][0] if holder.life + 1 < len(lives) else math.inf
+        holder.begin(self._refresh())
 
     def _first_change(self, holder: Holder, token: AccessToken, after: float) -> float:
         appkey = self._appkeys[holder.appkey]
@@ -434,12 +463,10 @@ class Model:
                 self._buckets[second].append((moment, pair))
 
     def _use(self, pair: int, holder: Holder, now: float) -> None:
-        """A call with the appkey, as ``KiwoomBearerAuth`` makes it; or the restart that comes before that."""
-        if now == holder.down:
-            self._places.pop(holder.process, None)
-            self._restart(pair, holder, now)
-            return
+        """A call with the appkey, as ``KiwoomBearerAuth`` makes it."""
         self._clock.time = now
+        if holder.then > holder.life:
+            self._restart(holder)
         token, over = holder.token, now
         if token is None or now >= token.deadline:
             token, over = self._get(pair, holder, now)
@@ -510,8 +537,8 @@ class Model:
         self._note(now, pair, "AU10001")
         self.counts.issues[int(now)] += 1
         self.counts.by_appkey[holder.appkey * self._fleet.days + min(int(now // DAY), self._fleet.days - 1)] += 1
-        first, second = appkey.latest
-        appkey.latest = (second, now)
+        first, *others = appkey.latest
+        appkey.latest = (*others, now)
         if now - first < 1.0:
             self.counts.beyond += 1
 
@@ -520,9 +547,10 @@ class Model:
         users = self._fleet.users
         for pair in range(issuer.appkey * users, issuer.appkey * users + users):
             holder = self._holders[pair]
-            if holder is not issuer and holder.token is not None and now < holder.since:
+            if holder is not issuer and holder.token is not None and now < min(holder.since, holder.down):
                 moment = self._usage.next(pair, now)
                 if moment < min(holder.since, holder.down):
+                    holder.then = holder.life
                     self._schedule(pair, holder, moment)
                 holder.since = now
 
@@ -534,7 +562,7 @@ class Model:
         if token is not None:
             return token, now
         if not self._is_open(holder, now):
-            return self._issue(pair, holder, now)
+            return self._issue(pair, holder, now)  # Redis is away
         appkey = self._appkeys[holder.appkey]
         token, now = self._lock(holder, trip, appkey, now)
         if token is not None:
@@ -590,17 +618,16 @@ class Model:
         if not self._is_open(holder, now):
             return False
         if self._is_away(now):
-            place = self._places.setdefault(holder.process, Place(self))  # type: ignore[arg-type]
-            place.fails("", now, "away", None)
+            self._places.setdefault(holder.process, Health(now)).fails("", now, "away", None)
             return False
         place = self._places.get(holder.process)
         if place is not None:
             place.works("")
-        self._send(now)
+        self.counts.commands[int(now)] += 1
         return True
 
     def _is_away(self, now: float) -> bool:
-        return bisect_right(self._changes, now) % 2 == 1
+        return self._is_troubled[int(now)] == 1 and bisect_right(self._changes, now) % 2 == 1
 
     def _has_lost(self, since: float, now: float) -> bool:
         return bisect_right(self._losses, since) != bisect_right(self._losses, now)
@@ -702,6 +729,36 @@ def row(fleet: Fleet, server: str, store: str) -> str:
         f"{found.refused:>17,.3f}{f'{about}{found.failed:,.0f}':>12}"
         f"{found.commands:>8,.1f}{found.busiest:>8,}{found.per_million:>10,.1f}"
     )
+
+
+def jitter(fleet: Fleet) -> str:
+    """What the jitter is for: fleets that are started at one stroke, as a table."""
+    appkeys = max(1, fleet.appkeys // 10)
+    lines = [
+        f"{appkeys:,} appkeys started within 1 s, called every {fleet.busy:g} s day and night: day 2's busiest second",
+        f"{'server':<9}{'store':<18}{'processes an appkey':>20}{'AU10001/s':>11}{'Redis commands/s':>18}",
+    ]
+    for server in ("same", "replace"):
+        for users in (1, fleet.users):
+            for store in ("Redis, no jitter", "Redis"):
+                issues, commands = renewal(at_one_stroke(fleet, appkeys, users), server, store)
+                lines.append(f"{server:<9}{store:<18}{users:>20}{issues:>11,}{commands:>18,}")
+    return "\n".join(lines)
+
+
+def at_one_stroke(fleet: Fleet, appkeys: int, users: int) -> Fleet:
+    """A fleet that is started at once, is as busy at night, and in which nothing fails."""
+    never = math.inf
+    return replace(
+        fleet, appkeys=appkeys, users=users, days=2, spread=1.0, idle=fleet.busy, failovers=0,
+        machine_life=never, process_life=never,
+    )  # fmt: skip
+
+
+def renewal(fleet: Fleet, server: str, store: str) -> tuple[int, int]:
+    """AU10001 calls and Redis commands in the busiest second of day 2."""
+    counts = Model(fleet, server, refresh=STORES[store][1]).run()
+    return max(counts.issues[int(DAY) :]), max(counts.commands[int(DAY) :])
 
 
 def assumptions(fleet: Fleet) -> str:
