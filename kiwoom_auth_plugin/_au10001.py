@@ -6,13 +6,10 @@ from datetime import datetime
 
 from ._answer import Answer, Context, invalid, success
 from ._keys import Masked, MaskedBytes, digest
-from ._token import KST, LONGEST_LIFE, AccessToken, is_token
+from ._token import KST, LAST_MOMENT, LONGEST_LIFE, AccessToken, is_token
 
 PATH = "/oauth2/token"
 NAME = "AU10001"
-
-_LAST_MOMENT = 2.0
-"""Seconds: a server that hands back the token it has may do so while that expires; a little later it has another."""
 
 _EXPIRY = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})")
 _DASHED_EXPIRY = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
@@ -55,7 +52,8 @@ def read(answer: Answer, *, host: str, secretkey: Masked, sent_at: float, wall: 
     life = expires - dated
     if not 0 < life <= LONGEST_LIFE:
         why = f"its token would expire in {life / 3600:.1f} hours; possible are 0 to 24"
-        raise invalid(answer, context, why, retryable=-_LAST_MOMENT < life <= 0)
+        # A server that hands back the token it has may do so while that expires; a little later it has another.
+        raise invalid(answer, context, why, retryable=-LAST_MOMENT < life <= 0)
     return AccessToken(token, sent_at, sent_at + life, digest(secretkey), dated)
 
 

@@ -1,7 +1,7 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _httpx
 from ._exchange import Exchange
@@ -22,14 +22,13 @@ class HttpxFlow(_httpx.Auth):
     _origin: Origin
     _source: TokenSource
 
-    def _covers(self, origin: Origin | None) -> bool:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _token(self, exchange: Exchange) -> AccessToken:
-        raise NotImplementedError
+        def _covers(self, origin: Origin | None) -> bool: ...
 
-    async def _atoken(self) -> AccessToken:
-        raise NotImplementedError
+        def _token(self, exchange: Exchange) -> AccessToken: ...
+
+        async def _atoken(self) -> AccessToken: ...
 
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The same as ``sync_auth_flow``."""

@@ -13,8 +13,8 @@ from .stores import TokenStore
 
 MAX_DELAY = 2.0
 """Seconds that a store may delay an exchange if it does not say."""
-RETRY_PAUSE = 30.0
-"""Seconds without a store after it failed."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 16.0
+"""Seconds without a store after it failed, and how long they become by doubling."""
 MOST_STUCK = 4
 """Calls of one store that may hang at once: with more, it is left alone until one returns."""
 
@@ -30,6 +30,7 @@ class Place:
         self.fallback: TokenStore | None = getattr(store, "fallback", None)
         self.max_delay = float(getattr(store, "max_delay", MAX_DELAY))
         self._away_until = 0.0
+        self._pause = 0.0
         self._failing: set[str] = set()
         self._stuck: list[Call] = []
 
@@ -53,7 +54,8 @@ class Place:
         with _mutex:
             known = bool(self._failing)
             self._failing.add(operation)
-            self._away_until = now + RETRY_PAUSE
+            self._pause = min(2 * self._pause, LONGEST_PAUSE) if known else FIRST_PAUSE
+            self._away_until = now + self._pause
             if call is not None:
                 self._stuck.append(call)
         if not known:

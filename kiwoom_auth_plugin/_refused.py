@@ -4,12 +4,16 @@ from ._token import AccessToken
 
 FUTILE_PAUSE = 30.0
 """Seconds without an issue after the server handed back the token that it had refused."""
+YOUNG = 60.0
+"""Seconds: who lets a token die within such a while of its issue does so on purpose, or by issuing another."""
+YOUNG_DEATHS = 3
+"""How many such tokens in a row are a reason to warn."""
 
 
 class Refusals:
     """What one token source knows of refused tokens. Its owner's mutex guards it."""
 
-    __slots__ = ("_futile", "_quiet_until", "_unproven", "latest")
+    __slots__ = ("_died_young", "_futile", "_quiet_until", "_unproven", "latest")
 
     def __init__(self) -> None:
         self.latest: AccessToken | None = None
@@ -17,6 +21,7 @@ class Refusals:
         self._quiet_until = 0.0
         self._futile = 0
         self._unproven = False
+        self._died_young = 0
 
     def refuse(self, token: AccessToken, now: float) -> bool:
         """Note that the present token is refused; False where the server is known to have no other at the moment."""
@@ -24,6 +29,7 @@ class Refusals:
             self._count_futile(now)
         if now < self._quiet_until:
             return False
+        self._died_young = self._died_young + 1 if now - token.issued_at < YOUNG else 0
         self.latest = token
         return True
 
@@ -39,8 +45,8 @@ class Refusals:
         else:
             self._count_futile(now)
 
-    def adopt(self, token: AccessToken, refused: AccessToken | None, now: float) -> bool:
-        """Note that there is a new present token; tell whether it is the refused one once more.
+    def adopt(self, token: AccessToken, refused: AccessToken | None, now: float) -> str | None:
+        """Note that there is a new present token; tell what the log should warn of.
 
         Args:
             token: the new one.
@@ -50,10 +56,16 @@ class Refusals:
         self.latest = None
         if refused is not None and token.value == refused.value:
             self._quiet_until = now + FUTILE_PAUSE
-            return True
+            return "AU10001 handed back the token that had been refused"
         self._quiet_until = 0.0
         self._unproven = refused is not None
-        return False
+        if self._died_young != YOUNG_DEATHS:
+            return None
+        self._died_young += 1  # once for as long as it goes on
+        return (
+            f"{YOUNG_DEATHS} tokens in a row were refused within {YOUNG:g} seconds of their issue: another program "
+            "issues or revokes tokens of this appkey. Let all of them share one by a store"
+        )
 
     def _count_futile(self, now: float) -> None:
         if not self._unproven:

@@ -20,7 +20,7 @@ from ._locks import lock_for_the_process
 from ._refresh import Refresh
 from ._refused import FUTILE_PAUSE, Refusals
 from ._rest import Rest
-from ._token import AccessToken
+from ._token import LAST_MOMENT, AccessToken
 from .errors import KiwoomAuthError, TokenEndpointUnreachable
 
 mutex = lock_for_the_process()
@@ -275,8 +275,10 @@ class TokenSource:
             return True
         if token.value != former.value:
             return token.dated >= former.dated
-        # The same one, issued once more since: the server has no other at the moment.
-        return token.dated > former.dated and (flight.refresh or self._clock.now() - token.issued_at < FUTILE_PAUSE)
+        # The same one, issued once more since: the server has no other at the moment, unless its time is over.
+        now = self._clock.now()
+        is_recent = flight.refresh or now - token.issued_at < FUTILE_PAUSE
+        return token.dated > former.dated and is_recent and token.deadline - now > LAST_MOMENT
 
     def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
@@ -319,9 +321,8 @@ class TokenSource:
         self._refresh.draw()
         if flight.refresh:
             self._refresh.succeed(now, same=previous is not None and previous.value == token.value)
-        if self._refusals.adopt(token, flight.refused, now):
-            return f"{self._host}: AU10001 handed back the token that had been refused"
-        return None
+        warning = self._refusals.adopt(token, flight.refused, now)
+        return warning and f"{self._host}: {warning}"
 
     def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
         """Let callers, or refreshes, rest for a while; the mutex is held. Returns what the log should warn of."""

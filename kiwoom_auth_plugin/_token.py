@@ -9,6 +9,8 @@ from ._keys import Masked
 
 KST = timezone(timedelta(hours=9), "KST")
 """Korea Standard Time: no daylight saving."""
+LAST_MOMENT = 2.0
+"""Seconds: dates are whole ones, so by such a while a server may take a token for dead before, or after, we do."""
 LONGEST_LIFE = 25 * 3600.0
 """Seconds: a token lives up to 24 hours."""
 

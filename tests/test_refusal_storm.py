@@ -334,3 +334,34 @@ def test_no_lock_is_held_while_a_refused_call_waits_for_its_answer(replacing, ma
     crowd.threads(1, lambda: flow(auth)[0].send(REFUSAL).headers["Authorization"])
     assert crowd.go().outcomes() == [f"Bearer {replacing.token}"]
     slow.close()
+
+
+def young_deaths(caplog):
+    return [record for record in caplog.records if "another program issues or revokes tokens" in record.getMessage()]
+
+
+def test_a_program_whose_tokens_another_one_kills_again_and_again_is_warned_once(replacing, make_auth, clock, caplog):
+    """Two of them with one appkey and no store, where each AU10001 kills the token before."""
+    auth = make_auth(emulator=replacing, clock=clock)
+    for _ in range(10):
+        auth.get_token()
+        clock.advance(10)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+    (warning,) = young_deaths(caplog)
+    assert "Let all of them share one by a store" in warning.getMessage()
+
+
+def test_a_token_that_dies_old_is_no_reason_to_warn_and_begins_the_count_anew(replacing, make_auth, clock, caplog):
+    auth = make_auth(emulator=replacing, clock=clock)
+    for age in (10, 10, 61, 10, 10, 61):
+        auth.get_token()
+        clock.advance(age)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+    assert young_deaths(caplog) == []
+
+
+def call(auth):
+    url = auth._host + TR
+    return requests.post(url, data=BODY, headers=HEADERS, auth=auth, timeout=PATIENCE).json()["return_code"]

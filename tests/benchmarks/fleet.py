@@ -19,6 +19,8 @@ Redis command takes. AU10001 has its effect on the server when it is sent. Witho
 with one another: there a few of them stand for all, and the peak is the average of the busiest minute.
 """
 
+from __future__ import annotations
+
 import argparse
 import gc
 import heapq
@@ -36,7 +38,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kiwoom_auth_plugin import _exchange, _refused, _shared
-from kiwoom_auth_plugin._place import RETRY_PAUSE, Place
+from kiwoom_auth_plugin._place import FIRST_PAUSE, LONGEST_PAUSE, Place
 from kiwoom_auth_plugin._refresh import REFRESH_PAUSE, SAME_TOKEN_PAUSE, Refresh
 from kiwoom_auth_plugin._refused import Refusals
 from kiwoom_auth_plugin._rest import Rest
@@ -618,11 +620,11 @@ class Model:
         if not self._is_open(holder, now):
             return False
         if self._is_away(now):
-            self._places.setdefault(holder.process, Health(now)).fails("", now, "away", None)
+            self._places.setdefault(holder.process, Health(now)).fails("", now, "load", "away", None)
             return False
         place = self._places.get(holder.process)
         if place is not None:
-            place.works("")
+            place.works("", "load")
         self.counts.commands[int(now)] += 1
         return True
 
@@ -784,7 +786,7 @@ Redis away  {away or "never"}
 server      a token lives 24 h, AU10001 takes {fleet.exchange:g} s and never fails; "same": an issue brings the valid \
 token, "replace": it kills it
 package     refresh margin {MARGIN:g} s (with jitter 0.5 to 1.0 of it), pauses: refresh {REFRESH_PAUSE:g} s, same \
-token {SAME_TOKEN_PAUSE / DAY:g} days, store {RETRY_PAUSE:g} s, futile refusals {_refused.FUTILE_PAUSE:g} s
+token {SAME_TOKEN_PAUSE / DAY:g} days, store {FIRST_PAUSE:g} to {LONGEST_PAUSE:g} s, futile refusals {_refused.FUTILE_PAUSE:g} s
 no store    {SAMPLE["same"]:,} ("same") and {SAMPLE["replace"]} ("replace") appkeys at most, scaled: ~; their peak is \
 the average of the busiest minute"""
 
