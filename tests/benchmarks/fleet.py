@@ -19,8 +19,6 @@ Redis command takes. AU10001 has its effect on the server when it is sent. Witho
 with one another: there a few of them stand for all, and the peak is the average of the busiest minute.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import heapq
@@ -35,7 +33,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+if not __package__:  # run as a program
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kiwoom_auth_plugin import _exchange, _refused, _shared
 from kiwoom_auth_plugin._place import FIRST_PAUSE, LONGEST_PAUSE, Place
@@ -315,11 +314,11 @@ STORES: dict[str, tuple[bool, type[Refresh]]] = {
 class Counts:
     """What happened."""
 
-    issues: array[int]
+    issues: "array[int]"
     """AU10001 calls of each second."""
-    commands: array[int]
+    commands: "array[int]"
     """Of Redis in each second."""
-    by_appkey: array[int]
+    by_appkey: "array[int]"
     """AU10001 calls of each appkey on each day."""
     refused: int = 0
     """Calls whose first attempt was refused: 8005."""
@@ -786,7 +785,8 @@ Redis away  {away or "never"}
 server      a token lives 24 h, AU10001 takes {fleet.exchange:g} s and never fails; "same": an issue brings the valid \
 token, "replace": it kills it
 package     refresh margin {MARGIN:g} s (with jitter 0.5 to 1.0 of it), pauses: refresh {REFRESH_PAUSE:g} s, same \
-token {SAME_TOKEN_PAUSE / DAY:g} days, store {FIRST_PAUSE:g} to {LONGEST_PAUSE:g} s, futile refusals {_refused.FUTILE_PAUSE:g} s
+token {SAME_TOKEN_PAUSE / DAY:g} days, store {FIRST_PAUSE:g} to {LONGEST_PAUSE:g} s, futile refusals \
+{_refused.FUTILE_PAUSE:g} s
 no store    {SAMPLE["same"]:,} ("same") and {SAMPLE["replace"]} ("replace") appkeys at most, scaled: ~; their peak is \
 the average of the busiest minute"""
 
