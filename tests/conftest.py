@@ -1,7 +1,10 @@
 """What the tests share: a local Kiwoom, auth objects for it, a clock that is moved by hand, a clean environment."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +84,22 @@ class ManualClock(Clock):
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own: the options that change it go to ``remount``."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or not Path("/proc/filesystems").exists():
+        pytest.skip("only root of Linux may mount a file system")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
 
 
 MakeAuth = Callable[..., KiwoomBearerAuth]

@@ -41,22 +41,6 @@ def store(directory):
     return FileStore(directory)
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A small file system of its own: the options that change it go to ``remount``."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0 or not Path("/proc/filesystems").exists():
-        pytest.skip("only root of Linux may mount a file system")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def token_file(directory):
     return directory / f"{KEY}.token"
 

@@ -7,9 +7,11 @@ import asyncio
 import copy
 import logging
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import anyio
 import httpx
@@ -867,6 +869,48 @@ def test_a_redis_in_trouble_delays_no_request_beyond_its_bound_and_is_used_again
         assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
         assert attempts(replacing) == 3
         assert any("is used again" in record.getMessage() for record in caplog.records)
+
+
+def test_a_full_disk_is_no_obstacle_and_is_used_again_when_there_is_room(make_auth, replacing, clock, disk, caplog):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=FileStore(disk / "tokens"))
+    (disk / "filler").write_bytes(b"x" * 60_000)
+    with suppress(OSError), (disk / "filler").open("ab", buffering=0) as filler:
+        while filler.write(b"x" * 512):
+            pass
+    assert call(auth) == 0
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    (warning,) = warnings(caplog)
+    assert "No space left on device" in warning
+    (disk / "filler").unlink()
+    clock.advance(16)
+    replacing.expire_tokens()
+    assert call(auth) == 0
+    assert make_auth(clock=clock, emulator=replacing, cache={}, store=FileStore(disk / "tokens")).get_token()
+    assert attempts(replacing) == 3
+
+
+def test_a_disk_that_becomes_read_only_is_no_obstacle(make_auth, replacing, clock, disk, caplog):
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=FileStore(disk / "tokens"))
+    token = first.get_token()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=FileStore(disk / "tokens")).get_token() == token
+    replacing.expire_tokens()
+    assert call(first) == 0
+    (warning,) = warnings(caplog)
+    assert "Read-only file system" in warning
+    assert attempts(replacing) == 2
+
+
+def test_a_directory_that_is_removed_meanwhile_is_made_again(make_auth, replacing, clock, tmp_path, caplog):
+    store = FileStore(tmp_path / "tokens")
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=store)
+    first.get_token()
+    shutil.rmtree(tmp_path / "tokens")
+    replacing.expire_tokens()
+    assert call(first) == 0
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+    assert (attempts(replacing), warnings(caplog)) == (2, [])
 
 
 @needs_redis

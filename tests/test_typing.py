@@ -8,7 +8,8 @@ import pytest
 
 from kiwoom_auth_plugin import HostMismatch
 
-pytest.importorskip("httpx2")
+for library in ("httpx2", "filelock", "redis"):
+    pytest.importorskip(library)
 PROGRAM = runpy.run_path(str(Path(__file__).parent / "typing" / "usage.py"))
 
 
@@ -29,6 +30,18 @@ def test_every_way_to_make_an_auth_object_gives_one_that_works(kiwoom_emulator, 
         "'https://mockapi.kiwoom.com')",
     ]
     assert type(PROGRAM["subclass"](kiwoom_emulator)) is PROGRAM["SimulatedAuth"]
+
+
+def test_every_store_is_one_for_an_auth_object(kiwoom_emulator, tmp_path):
+    made = list(PROGRAM["share"](kiwoom_emulator, tmp_path / "tokens"))
+    assert [type(auth._store).__name__ for auth in made] == [
+        "FileStore",
+        "FileStore",
+        "OwnStore",
+        "RedisStore",
+        "RedisStore",
+    ]
+    assert made[1].get_token() == made[2].get_token() == kiwoom_emulator.token
 
 
 def test_every_library_takes_it(kiwoom_emulator, auth):

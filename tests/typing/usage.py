@@ -1,6 +1,8 @@
 """Every public name as a user's program meets it: checked by mypy and pyright, both strict, and run by a test."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -8,6 +10,7 @@ from typing import assert_type
 import cachetools
 import httpx
 import httpx2
+import redis
 import requests
 
 import kiwoom_auth_plugin
@@ -24,6 +27,7 @@ from kiwoom_auth_plugin import (
     TokenEndpointUnreachable,
 )
 from kiwoom_auth_plugin.errors import KiwoomAuthError as SameError
+from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
 from kiwoom_auth_plugin.testing import Answer, Call, Gate, KiwoomEmulator, ServerClock, recorded
 
 TR = "/api/dostk/stkinfo"
@@ -48,6 +52,48 @@ def construct(kiwoom: KiwoomEmulator, keys: Path) -> Iterator[KiwoomBearerAuth]:
     yield assert_type(
         KiwoomBearerAuth.from_files(keys / "appkey.txt", str(keys / "secretkey.txt"), host=kiwoom.url), KiwoomBearerAuth
     )
+
+
+class OwnStore:
+    """A user's own store, which knows nothing of this package."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def load(self, key: str) -> bytes | None:
+        """What was saved."""
+        return self._values.get(key)
+
+    def save(self, key: str, value: bytes, ttl: float) -> None:  # noqa: ARG002 - kept until the next one comes
+        """Keep it."""
+        self._values[key] = value
+
+    def delete(self, key: str) -> None:
+        """Forget it."""
+        self._values.pop(key, None)
+
+    @contextmanager
+    def lock(self, key: str, timeout: float) -> Generator[None]:  # noqa: ARG002 - one lock for all keys
+        """Let one in."""
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def share(kiwoom: KiwoomEmulator, directory: Path) -> Iterator[KiwoomBearerAuth]:
+    """Every store."""
+    client = redis.Redis()  # not asked for a connection here
+    stores: list[TokenStore] = [FileStore(), FileStore(directory, max_delay=1), OwnStore()]
+    stores += [RedisStore(client, "a-namespace", FileStore(str(directory))), RedisStore(client, fallback=None)]
+    for store in stores:
+        yield KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, store=store)
+    assert_type(FileStore(directory).directory, Path)
+    assert_type(RedisStore(client, max_delay=1).max_delay, float)
+    client.close()
 
 
 class SimulatedAuth(KiwoomBearerAuth):
