@@ -266,39 +266,43 @@ def _end_children() -> None:
 
 
 def _storm(kills: int, seed: int, accounts: list[list[str]]) -> None:
-    """Kill children in the middle of what they do with the store, one after the other, while others are at work."""
-    chance = random.Random(seed)
-    workers: list[tuple[int, int]] = []
+    """Kill children in the middle of what they do with the store, one after the other, while others are at work.
 
-    def start() -> None:
+    Every other one is killed from outside after some steps, the rest at some system call: exactly before or after it.
+    """
+    chance = random.Random(seed)
+    workers: list[tuple[int, int, int]] = []
+
+    def start(number: int) -> None:
         reading, writing = os.pipe()
         own = random.Random(chance.random())
-        workers.append((_fork(lambda: _work(own, accounts, writing)), reading))
+        at = (own.choice(DEADLY[type(make_store())]), own.randrange(1, 24)) if number % 2 else None
+        child = _fork(lambda: _work(own, accounts, writing, at))
+        workers.append((child, reading, LIFETIME * 1_000_000 if at else chance.randrange(1, 1200)))
         os.close(writing)
 
-    for _ in range(4):
-        start()
-    for _ in range(kills):
-        child, reading = workers.pop(0)
-        steps = chance.randrange(1, 1200)
-        while steps > 0 and (read := os.read(reading, steps)):
+    for number in range(4):
+        start(number)
+    for number in range(kills):
+        child, reading, steps = workers.pop(0)
+        while steps > 0 and (read := os.read(reading, min(steps, 65536))):
             steps -= len(read)
         os.kill(child, signal.SIGKILL)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os.close(reading)
         signal.alarm(LIFETIME)
         tell("killed", ended)
-        start()
-    for child, reading in workers:
+        start(number)
+    for child, reading, _steps in workers:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reading)
     tell("storm")
 
 
-def _work(chance: random.Random, accounts: list[list[str]], progress: int) -> None:
+def _work(chance: random.Random, accounts: list[list[str]], progress: int, deadly: tuple[str, int] | None) -> None:
     logging.disable()  # it warns of what dies around it
-    _note_steps(progress)
+    _note_steps(progress, deadly)
     while True:
         keys = chance.choice(accounts)
         assert stored(*keys) != "rubbish", "a value is torn"
@@ -317,22 +321,35 @@ def _work(chance: random.Random, accounts: list[list[str]], progress: int) -> No
                 post(auth)
 
 
-def _note_steps(progress: int) -> None:
-    """Write a byte for each step in the stores' code, system calls and what is sent and received included."""
+DEADLY = {FileStore: ("open", "write", "replace", "unlink", "flock", "close"), RedisStore: ("connect", "send", "recv")}
+"""What the names of the system calls begin with at which a process is killed."""
+
+
+def _note_steps(progress: int, deadly: tuple[str, int] | None) -> None:
+    """Write a byte for each step in the stores' code, system calls and what is sent and received included.
+
+    Args:
+        progress: where to.
+        deadly: the beginning of the name of a system call, and how often it may begin or end before it is the end.
+    """
     import filelock
 
     import kiwoom_auth_plugin
 
     package = Path(kiwoom_auth_plugin.__file__).parent
-    places = (
-        *(str(package / place) for place in ("stores", "_shared.py", "_place.py")),
-        str(Path(filelock.__file__).parent),
-    )
+    files = [package / "stores", package / "_shared.py", package / "_place.py", Path(filelock.__file__).parent]
+    places = tuple(map(str, files))
     system = {os.open.__module__, fcntl.flock.__module__}
+    name, left = deadly or ("", sys.maxsize)
 
     def note(frame: Any, event: str, what: Any) -> None:
+        nonlocal left
         if event.startswith("c_"):
             of_interest = what.__module__ in system or isinstance(getattr(what, "__self__", None), socket.socket)
+            if of_interest and what.__name__.startswith(name):
+                left -= 1
+                if left <= 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
         else:
             of_interest = frame.f_code.co_filename.startswith(places)
         if of_interest:
