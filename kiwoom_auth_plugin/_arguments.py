@@ -7,7 +7,7 @@ import requests
 
 from . import _httpx
 from ._cache import TokenCache
-from ._place import MAX_DELAY
+from ._place import LONGEST_CHAIN, MAX_DELAY, chain
 from .stores import TokenStore
 from .stores._protocol import STORE_METHODS, checked_delay, has_methods, require
 
@@ -31,9 +31,10 @@ def token_store(store: TokenStore | None) -> TokenStore | None:
         ImportError: what is kept in a store is sealed, and the package for that is missing.
     """
     if store is not None:
-        if not has_methods(store, *STORE_METHODS):
-            raise TypeError("store must have the methods of a TokenStore: load, save, delete and lock")
-        checked_delay(getattr(store, "max_delay", MAX_DELAY))
+        for link, name in zip(chain(store), ("store", *["the fallback of store"] * LONGEST_CHAIN), strict=False):
+            if not has_methods(link, *STORE_METHODS):
+                raise TypeError(f"{name} must have the methods of a TokenStore: load, save, delete and lock")
+            checked_delay(getattr(link, "max_delay", MAX_DELAY))
         require("file", "cryptography")
     return store
 

@@ -48,17 +48,19 @@ class Cutoff:
     def watch(self, connection: socket.socket) -> None:
         """Have a connection shut down at the deadline, at once if it is over."""
         # A handle of our own: TLS takes the socket away from the object that was connected.
-        with contextlib.suppress(OSError), self._mutex:
-            self._handles.append(connection.dup())
+        with contextlib.suppress(OSError):
+            self._add(connection.dup())
+
+    def _add(self, handle: socket.socket) -> None:
+        with self._mutex:
+            self._handles.append(handle)
         if self.happened:
             self._cut()
 
     def watch_body(self, raw: Any) -> None:
         """Watch the connection that an answer of requests is read from, whichever session it came by."""
         with contextlib.suppress(AttributeError, OSError, ValueError):  # what stands in for it in tests has none
-            connection = socket.socket(fileno=raw.fileno())
-            self.watch(connection)
-            connection.detach()
+            self._add(socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM))  # whatever its family is
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch the connections of httpx: the ``trace`` extension of a request."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,11 +13,7 @@ class _Room(Protocol):
     """Where the tasks of one event loop wait. All but ``wake`` happens in the loop's own thread."""
 
     def wake(self) -> None:
-        """Have all who wait here go on soon; from any thread.
-
-        Raises:
-            RuntimeError: the loop is closed (asyncio), or its run is finished (trio).
-        """
+        """Have all who wait here go on soon; from any thread, and as often as one likes."""
         ...
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - one bound for threads and tasks
@@ -41,10 +38,11 @@ class Event:
     def set(self) -> None:
         """Let it happen, and wake all who wait, from whichever thread."""
         self._happened.set()
-        # One by one: whoever interrupts this leaves the rest to be woken when it is set again.
-        while room := self._next_room():
-            with contextlib.suppress(RuntimeError):  # nobody is left to be woken
+        while room := self._first_room():
+            # A loop that cannot be woken any more, whatever it raises, keeps the others from nothing.
+            with contextlib.suppress(Exception):
                 room.wake()
+            self._remove(room)  # only now: whoever interrupts this leaves the room to be woken when it is set again
 
     @property
     def has_happened(self) -> bool:
@@ -58,7 +56,7 @@ class Event:
     async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109 - as above
         """Suspend this task until it happens, at most ``timeout`` seconds; tell whether it has.
 
-        Tasks of an asyncio loop that wait at once share the first one's ``timeout``: a timer each would cost too much.
+        Tasks of a loop that wait at once share a timer, the earliest one: it may be over sooner than ``timeout`` says.
         """
         room = self._room_of(*_here())
         if room is not None:
@@ -75,9 +73,14 @@ class Event:
                 room = self._rooms[loop] = kind(loop)
             return room
 
-    def _next_room(self) -> _Room | None:
+    def _first_room(self) -> _Room | None:
         with self._mutex:
-            return self._rooms.popitem()[1] if self._rooms else None
+            return next(iter(self._rooms.values()), None)
+
+    def _remove(self, room: _Room) -> None:
+        with self._mutex:
+            for loop in [loop for loop, other in self._rooms.items() if other is room]:
+                del self._rooms[loop]
 
 
 def _here() -> tuple[object, Callable[[Any], _Room]]:
@@ -102,7 +105,8 @@ class _AsyncioRoom:
         self._loop.call_soon_threadsafe(self._release)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        if self._timer is None:
+        if self._timer is None or self._timer.when() > self._loop.time() + timeout:
+            self._stop_timer()
             self._timer = self._loop.call_later(timeout, self._release)
         mine = self._loop.create_future()
         self._waiting.add(mine)
@@ -111,32 +115,63 @@ class _AsyncioRoom:
         finally:
             self._waiting.discard(mine)
             if not self._waiting:
-                self._timer.cancel()
-                self._timer = None
+                self._stop_timer()
 
     def _release(self) -> None:
+        self._stop_timer()
         for one in self._waiting:
             if not one.done():
                 one.set_result(None)
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
 
 class _TrioRoom:
-    __slots__ = ("_token", "_waiting")
+    """Its timer is a thread's: trio's clock may be a test's, which jumps where all that is waited for is a thread."""
+
+    __slots__ = ("_timer", "_token", "_until", "_waiting")
 
     def __init__(self, token: Any) -> None:
         import trio  # noqa: PLC0415 - it is installed where this is called, and only there
 
         self._token = token
+        self._timer: threading.Timer | None = None
+        self._until = 0.0
         self._waiting = trio.lowlevel.ParkingLot()
 
     def wake(self) -> None:
-        self._token.run_sync_soon(self._waiting.unpark_all)
+        self._token.run_sync_soon(self._release)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        import trio  # noqa: PLC0415 - as above
-
-        with trio.move_on_after(timeout):
+        until = time.monotonic() + timeout
+        if self._timer is None or until < self._until:
+            self._stop_timer()
+            self._until = until
+            self._timer = threading.Timer(timeout, self._ring)
+            self._timer.name, self._timer.daemon = "kiwoom-auth-wait", True
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: whoever lands the token wakes this room
+                self._timer.start()
+        try:
             await self._waiting.park()
+        finally:
+            if not self._waiting:
+                self._stop_timer()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the run is finished
+            self.wake()
+
+    def _release(self) -> None:
+        self._stop_timer()
+        self._waiting.unpark_all()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 async def in_thread(call: Callable[[], None], name: str) -> None:

@@ -28,6 +28,8 @@ class Issue(Protocol):
     """Seconds that the exchange with the token endpoint may take."""
     patience: float
     """Seconds that all of it may take: the same, and what a store adds."""
+    route: object
+    """What it goes by: the user's ``client=`` and ``timeout=``."""
 
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
@@ -59,7 +61,18 @@ class Exchange:
         library: what the call came from, requests or httpx.
     """
 
-    __slots__ = ("_appkey", "_clock", "_host", "_issuer", "_library", "_secretkey", "_store", "patience", "timeout")
+    __slots__ = (
+        "_appkey",
+        "_clock",
+        "_host",
+        "_issuer",
+        "_library",
+        "_secretkey",
+        "_store",
+        "patience",
+        "route",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -80,6 +93,7 @@ class Exchange:
         self._store = store
         self.timeout = timeout
         self.patience = timeout + (store.longest(timeout) if store else 0.0)
+        self.route: object = (issuer.client, timeout)
         self._clock = clock
         self._library: Library = library
 

@@ -4,6 +4,7 @@ import os
 import time
 
 from ._event import Event
+from ._rest import concerns
 from ._token import AccessToken
 from .errors import KiwoomAuthError
 
@@ -16,12 +17,25 @@ class Flight:
 
     Args:
         patience: seconds that the exchange may take, and a store before and after it.
+        route: what it goes by.
         refresh: whether it runs while the present token is still used.
     """
 
-    __slots__ = ("_pid", "_started", "ended", "event", "landed", "longest", "outcome", "refresh", "refused", "thread")
+    __slots__ = (
+        "_pid",
+        "_started",
+        "ended",
+        "event",
+        "landed",
+        "longest",
+        "outcome",
+        "refresh",
+        "refused",
+        "route",
+        "thread",
+    )
 
-    def __init__(self, patience: float, *, refresh: bool) -> None:
+    def __init__(self, patience: float, route: object, *, refresh: bool) -> None:
         self._started = time.monotonic()
         self.longest = patience + GRACE
         """Seconds from the start after which nobody waits for it any more."""
@@ -32,6 +46,7 @@ class Flight:
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""
+        self.route = route
         self.refused: AccessToken | None = None
         """The token that was refused before it started."""
         self.refresh = refresh
@@ -49,15 +64,17 @@ class Flight:
         """Whether it is this process's: what was under way at a fork stays with the parent."""
         return self._pid == os.getpid()
 
-    def result(self) -> AccessToken | None:
-        """The token it brought; None where it was interrupted.
+    def result(self, route: object) -> AccessToken | None:
+        """The token it brought; None where it was interrupted, or failed on a route that is not the caller's.
 
         Raises:
             KiwoomAuthError: it brought none; each caller gets an exception object of its own.
         """
-        if isinstance(self.outcome, KiwoomAuthError):
+        if not isinstance(self.outcome, KiwoomAuthError):
+            return self.outcome
+        if concerns(self.outcome, self.route, route):
             raise self.outcome.copy()
-        return self.outcome
+        return None
 
 
 class Turn:

@@ -39,11 +39,11 @@ class Issuer:
         client: the requests.Session, httpx.Client or httpx2.Client to send with; None: a fresh one each time.
     """
 
-    __slots__ = ("_client", "_host")
+    __slots__ = ("_host", "client")
 
     def __init__(self, host: str, client: Any) -> None:
         self._host = host
-        self._client = client
+        self.client = client
 
     def send(self, path: str, body: bytes, timeout: float, library: Library) -> Answer:
         """POST the body to the path.
@@ -80,11 +80,11 @@ class Issuer:
         except ImportError as exception:
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
         except Exception as exception:
-            if self._client is None and not isinstance(exception, _MISUSE):
+            if self.client is None and not isinstance(exception, _MISUSE):
                 raise  # not of the library's making: a signal handler's, say
             # A hook or a transport of client= may raise anything; who waits for a token still needs an answer.
             failure = KiwoomAuthError(
-                f"{self._host}: POST {path} failed: {'client=' if self._client else 'the library'} raised "
+                f"{self._host}: POST {path} failed: {'client=' if self.client else 'the library'} raised "
                 f"{type(exception).__name__}; check the proxy settings, or the hooks and transports of client=",
                 host=self._host,
             )
@@ -95,15 +95,15 @@ class Issuer:
         return TokenEndpointUnreachable(f"{self._host}: no answer to POST {path}: {why}", host=self._host)
 
     def _uses_requests(self, library: Library) -> bool:
-        if self._client is None:
+        if self.client is None:
             return library == "requests"
-        return isinstance(self._client, requests.Session)
+        return isinstance(self.client, requests.Session)
 
     def _post_by_requests(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
         request = requests.Request("POST", url, headers=_HEADERS, data=body).prepare()
-        session = self._client or requests.Session()
+        session = self.client or requests.Session()
         try:
-            if self._client is None:
+            if self.client is None:
                 session.trust_env = url.startswith("https:")
                 session.mount(self._host, cutoff.adapter())
             settings = session.merge_environment_settings(url, {}, True, None, None)
@@ -116,15 +116,15 @@ class Issuer:
                     raise ConnectionResetError  # http.client takes headers that break off for headers that end
                 return Answer(response.status_code, headers, content)
         finally:
-            if self._client is None:
+            if self.client is None:
                 session.close()
 
     def _post_by_httpx(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
-        home = _httpx.home_of(self._client) or httpx
+        home = _httpx.home_of(self.client) or httpx
         extensions = {"timeout": home.Timeout(timeout).as_dict(), "trace": cutoff.trace}
         request = home.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
         https = url.startswith("https:")  # without TLS, no CA bundle has to be loaded
-        client = self._client or httpx.Client(verify=https, trust_env=https)
+        client = self.client or httpx.Client(verify=https, trust_env=https)
         try:
             response = client.send(request, auth=None, follow_redirects=False, stream=True)
             try:
@@ -135,7 +135,7 @@ class Issuer:
             finally:
                 response.close()
         finally:
-            if self._client is None:
+            if self.client is None:
                 client.close()
 
     def _check_encoding(self, headers: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import cachetools
@@ -16,7 +17,11 @@ MAX_DELAY = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 16.0
 """Seconds without a store after it failed, and how long they become by doubling."""
 MOST_STUCK = 4
-"""Calls of one store that may hang at once: with more, it is left alone until one returns."""
+"""Calls of one store that may hang at once: with more, it is left alone until one returns..."""
+STUCK_FOR_GOOD = 600.0
+"""...or has hung for so many seconds: its connection was lost without a word, and another may do."""
+LONGEST_CHAIN = 8
+"""Stores, one the fallback of the other."""
 
 _mutex = lock_for_the_process()
 
@@ -27,17 +32,17 @@ class Place:
     def __init__(self, store: TokenStore) -> None:
         self.store = store
         self.name = type(store).__name__
-        self.fallback: TokenStore | None = getattr(store, "fallback", None)
-        self.max_delay = float(getattr(store, "max_delay", MAX_DELAY))
         self._away_until = 0.0
         self._pause = 0.0
         self._failing: set[str] = set()
-        self._stuck: list[Call] = []
+        self._stuck: list[tuple[float, Work]] = []
 
     def is_away(self, now: float) -> bool:
         """Whether it failed a while ago, or hangs so often that it is better left alone."""
         with _mutex:
-            self._stuck = [call for call in self._stuck if call.is_under_way]
+            self._stuck = [
+                (since, work) for since, work in self._stuck if work.is_under_way and now - since < STUCK_FOR_GOOD
+            ]
             return len(self._stuck) >= MOST_STUCK or (bool(self._failing) and now < self._away_until)
 
     def works(self, host: str, operation: str) -> None:
@@ -49,15 +54,15 @@ class Place:
         if is_back:
             tell(log.info, "%s: the token store %s is used again", host, self.name)
 
-    def fails(self, host: str, now: float, operation: str, why: str, call: "Call | None") -> None:
+    def fails(self, host: str, now: float, operation: str, why: str, work: "Work | None") -> None:
         """It has failed to do something; an outage is one warning, however often it is tried."""
         with _mutex:
             known = bool(self._failing)
             self._failing.add(operation)
             self._pause = min(2 * self._pause, LONGEST_PAUSE) if known else FIRST_PAUSE
             self._away_until = now + self._pause
-            if call is not None:
-                self._stuck.append(call)
+            if work is not None:
+                self._stuck.append((now, work))
         if not known:
             tell(
                 log.warning,
@@ -72,37 +77,53 @@ _known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
 def place_of(store: TokenStore) -> Place:
     """Stores that are equal are one: an auth object, and its store, may be made anew for each call."""
     with _mutex:
+        key: Any = store
         try:
-            hash(store)
-        except TypeError:
-            key: Any = id(store)
-        else:
-            key = store
-        place = _known.get(key)
+            place = _known.get(key)
+        except Exception:  # noqa: BLE001 - its __hash__ is missing, or its __eq__ raises
+            key = id(store)
+            place = _known.get(key)
         if place is None:
             place = _known[key] = Place(store)
         return place
 
 
-class Call:
-    """A call of a store, in a thread that is left to itself if it takes too long.
+def chain(store: TokenStore) -> list[TokenStore]:
+    """The store, its fallback, that one's, and so on."""
+    stores: list[TokenStore] = []
+    following: TokenStore | None = store
+    while following is not None and len(stores) < LONGEST_CHAIN and all(following is not known for known in stores):
+        stores.append(following)
+        following = getattr(following, "fallback", None)
+    return stores
 
-    Raises:
-        RuntimeError: no thread is to be had.
+
+class Work:
+    """What a store does for us, in a thread that is left to itself if it takes too long.
+
+    Args:
+        do: is called in that thread.
     """
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
         self.answer: object = None
         self.error: BaseException | None = None
         # A daemon: a store that hangs does not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="kiwoom-auth-store", daemon=True)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            RuntimeError: no thread is to be had.
+        """
         self._thread.start()
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end so many seconds at most; tell whether that has come."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        self._thread.join(max(0.0, timeout))
+        return not self.is_under_way
 
     @property
     def is_under_way(self) -> bool:
@@ -111,54 +132,63 @@ class Call:
 
     def _run(self) -> None:
         try:
-            self.answer = self._call()
+            self.answer = self._do()
         except BaseException as error:  # noqa: BLE001 - told by whoever waits
             self.error = error
 
 
-class Holding:
-    """A store's lock, waited for and held by a thread of its own.
+class Holding(Work):
+    """A store's lock, waited for and held.
 
-    Raises:
-        RuntimeError: no thread is to be had.
+    Args:
+        place: the store.
+        key: of the lock.
+        lease: seconds that it is held at most.
     """
 
     def __init__(self, place: Place, key: str, lease: float) -> None:
+        super().__init__(partial(self._hold, key, lease))
         self.place = place
-        self._key = key
-        self._lease = lease
+        self._lock: object = None
         self._leave = threading.Event()
         self.is_held = False
-        self.error: BaseException | None = None
         self.settled = threading.Event()
         """Happens when the lock is held, or is known not to be had."""
-        self._thread = threading.Thread(target=self._hold, name="kiwoom-auth-store", daemon=True)
-        self._thread.start()
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether it is others that it is waited for; where a store of the user's does not tell, they are assumed."""
+        contended = getattr(self._lock, "contended", None)
+        return self._lock is not None and (contended is None or contended.is_set())
 
     def leave(self, timeout: float) -> None:
         """Let the lock go, now or as soon as it has come; wait for that so many seconds at most."""
         self._leave.set()
-        self._thread.join(max(0.0, timeout))
+        if self.is_under_way:
+            self.wait(timeout)
 
-    def _hold(self) -> None:
+    def _hold(self, key: str, lease: float) -> None:
         try:
-            with self.place.store.lock(self._key, self._lease):
+            self._lock = lock = self.place.store.lock(key, lease)
+            with lock:
                 self.is_held = True
                 self.settled.set()
-                self._leave.wait(self._lease)
-        except BaseException as error:  # noqa: BLE001 - as above
-            self.error = error
+                self._leave.wait(lease)
         finally:
             self.settled.set()
 
 
 def words(error: BaseException | None) -> str:
     """What a store raised, for the log; the words of strangers may quote what they were given."""
-    home = type(error).__module__.partition(".")[0]
+    name = type(error).__name__
+    home = str(type(error).__module__).partition(".")[0]
     if not isinstance(error, OSError) and home not in {"redis", "valkey"}:
-        return type(error).__name__
-    text = "".join(c if c.isprintable() else " " for c in str(error)[:300])
-    return f"{type(error).__name__}: {text}"
+        return name
+    try:
+        text = str(error)[:300]
+    except Exception:  # noqa: BLE001 - of a user's own kind
+        return name
+    return f"{name}: {''.join(c if c.isprintable() else ' ' for c in text)}"
 
 
 def tell(write: Callable[..., None], *what: object) -> None:

@@ -6,14 +6,14 @@ FUTILE_PAUSE = 30.0
 """Seconds without an issue after the server handed back the token that it had refused."""
 YOUNG = 60.0
 """Seconds: who lets a token die within such a while of its issue does so on purpose, or by issuing another."""
-YOUNG_DEATHS = 3
+YOUNG_DEATHS = 5
 """How many such tokens in a row are a reason to warn."""
 
 
 class Refusals:
     """What one token source knows of refused tokens. Its owner's mutex guards it."""
 
-    __slots__ = ("_died_young", "_futile", "_quiet_until", "_unproven", "latest")
+    __slots__ = ("_died_young", "_futile", "_is_young", "_quiet_until", "_told", "_unproven", "latest")
 
     def __init__(self) -> None:
         self.latest: AccessToken | None = None
@@ -22,6 +22,8 @@ class Refusals:
         self._futile = 0
         self._unproven = False
         self._died_young = 0
+        self._is_young = False
+        self._told = False
 
     def refuse(self, token: AccessToken, now: float) -> bool:
         """Note that the present token is refused; False where the server is known to have no other at the moment."""
@@ -29,9 +31,14 @@ class Refusals:
             self._count_futile(now)
         if now < self._quiet_until:
             return False
-        self._died_young = self._died_young + 1 if now - token.issued_at < YOUNG else 0
+        self._is_young = now - token.issued_at < YOUNG
         self.latest = token
         return True
+
+    def forget(self, token: AccessToken) -> None:
+        """Note that the present token is not to be used again, for whatever reason."""
+        self._is_young = False
+        self.latest = token
 
     def judge_replacement(self, now: float, *, accepted: bool) -> None:
         """Note whether the server accepted the present token, which replaced a refused one.
@@ -59,9 +66,13 @@ class Refusals:
             return "AU10001 handed back the token that had been refused"
         self._quiet_until = 0.0
         self._unproven = refused is not None
-        if self._died_young != YOUNG_DEATHS:
+        if refused is None or not self._is_young:
+            self._died_young, self._told = 0, False
             return None
-        self._died_young += 1  # once for as long as it goes on
+        self._died_young += 1
+        if self._died_young < YOUNG_DEATHS or self._told:
+            return None
+        self._told = True
         return (
             f"{YOUNG_DEATHS} tokens in a row were refused within {YOUNG:g} seconds of their issue: another program "
             "issues or revokes tokens of this appkey. Let all of them share one by a store"

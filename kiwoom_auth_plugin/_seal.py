@@ -18,6 +18,8 @@ from ._token import LONGEST_LIFE, AccessToken, is_token
 VERSION = b"kiwoom1."
 """Begins each sealed value; another format gets another number, and is nothing to this one."""
 
+_SIZE_LIMIT = 64 * 1024
+
 
 class Seal:
     """Seals and opens the token of one appkey, host and secretkey.
@@ -47,7 +49,7 @@ class Seal:
         self._clock = clock
 
     def close(self, token: AccessToken) -> bytes:
-        """The token as a store keeps it: ASCII, at most 16 KiB."""
+        """The token as a store keeps it: ASCII, at most 32 KiB."""
         fields = {
             "token": token.value,
             "issued": self._clock.wall() - (self._clock.now() - token.issued_at),
@@ -56,7 +58,7 @@ class Seal:
         }
         return VERSION + self._fernet.encrypt(json.dumps(fields).encode())
 
-    def open(self, value: object) -> AccessToken | None:
+    def open(self, value: bytes) -> AccessToken | None:
         """The valid token in what a store kept; None where it is none, or is not of this seal.
 
         Its deadline is on this machine's clock, which may differ from that of the one that sealed it: but nothing
@@ -76,10 +78,10 @@ class Seal:
         deadline = self._clock.now() + rest
         return AccessToken(token, deadline - life, deadline, self._digest, dated)
 
-    def _fields(self, value: object) -> dict[str, object] | None:
+    def _fields(self, value: bytes) -> dict[str, object] | None:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - as above
 
-        if not isinstance(value, bytes) or not value.startswith(VERSION):
+        if len(value) > _SIZE_LIMIT or not value.startswith(VERSION):
             return None
         try:
             fields = json.loads(self._fernet.decrypt(value[len(VERSION) :]))

@@ -4,19 +4,20 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from ._cache import log
 from ._clock import Clock
-from ._place import Call, Holding, Place, place_of, tell, words
+from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, tell, words
 from ._seal import Seal
 from ._token import AccessToken
 from .stores import TokenStore
 
+_T = TypeVar("_T")
 Takes: TypeAlias = Callable[[AccessToken], bool]
 
-_LONGEST_WAIT = 2.0
-"""Leases that a lock is waited for, whatever the store says."""
+_LONGEST_WAIT = 2.2
+"""Leases that a lock is waited for, whatever the store says: more than the two after which it should give up."""
 _FIRST_LOOK, _LAST_LOOK = 0.05, 0.5
 """Seconds between looks at a store whose lock another process holds."""
 
@@ -35,12 +36,8 @@ class SharedStore:
     def __init__(self, store: TokenStore, host: str, clock: Clock) -> None:
         self._host = host
         self._clock = clock
-        self._places: list[Place] = []
-        following: TokenStore | None = store
-        while following is not None and all(place.store is not following for place in self._places):
-            self._places.append(place_of(following))
-            following = self._places[-1].fallback
-        self._max_delay = self._places[0].max_delay
+        self._places = [place_of(link) for link in chain(store)]
+        self._max_delay = float(getattr(store, "max_delay", MAX_DELAY))
 
     def lease(self, timeout: float) -> float:
         """Seconds that the lock is held at most for an exchange with this time-out."""
@@ -110,7 +107,7 @@ class Visit:
         for place in self._places:
             token = self._load(place)
             if token is not None and token.value == value:
-                self._ask(place, "delete", self._seal.key)
+                self._ask(place, "delete", partial(place.store.delete, self._seal.key))
 
     @contextmanager
     def lock(
@@ -125,46 +122,49 @@ class Visit:
         Yields:
             What ``look`` has found; the lock is not held then.
         """
-        token = None
-        for place in self._places:
-            if token is None and self._holding is None and self._is_open(place):
-                token = self._take_lock(place, lease, look)
+        token, give_up = None, time.monotonic() + _LONGEST_WAIT * lease
         try:
+            for place in self._places:
+                if token is None and self._holding is None and self._is_open(place):
+                    token = self._take_lock(place, lease, look, give_up)
             yield token
         finally:
             if self._holding is not None:
-                holding, self._holding = self._holding, None
-                holding.leave(self._left[holding.place])  # waited for: a program that ends now would keep the lock
+                self._give_back(self._holding)
 
-    def _take_lock(self, place: Place, lease: float, look: Callable[[], AccessToken | None]) -> AccessToken | None:
+    def _take_lock(
+        self, place: Place, lease: float, look: Callable[[], AccessToken | None], give_up: float
+    ) -> AccessToken | None:
+        holding = Holding(place, self._seal.key, lease)
         try:
-            holding = Holding(place, self._seal.key, lease)
-        except RuntimeError as error:  # no thread is to be had
-            self._fails(place, "lock", words(error))
-            return None
-        try:
-            token = self._await(holding, place, lease, look)
+            token = self._await(holding, look, give_up) if self._begin(holding, place, "lock") else None
             if holding.is_held and token is None:
                 self._holding = holding
+            return token
         finally:
             if self._holding is not holding:
                 holding.leave(0.0)
-        return token
 
-    def _await(
-        self, holding: Holding, place: Place, lease: float, look: Callable[[], AccessToken | None]
-    ) -> AccessToken | None:
+    def _give_back(self, holding: Holding) -> None:
+        """Waited for: a program that ends now would keep the lock."""
+        holding.leave(self._left[holding.place])
+        self._holding = None
+        if holding.error is not None:
+            self._fails(holding.place, "release", words(holding.error))
+
+    def _await(self, holding: Holding, look: Callable[[], AccessToken | None], give_up: float) -> AccessToken | None:
         """Wait for the lock, and look meanwhile for what its holder leaves. Waiting for a holder is no delay."""
-        pause, give_up = _FIRST_LOOK, time.monotonic() + _LONGEST_WAIT * lease
-        left = self._left.copy()
-        while not holding.settled.wait(pause):
-            token = look()  # which finds out a store that hangs, too
+        place, pause = holding.place, _FIRST_LOOK
+        while not self._is_settled(holding, pause):
+            left = self._left.copy()
+            token = look()
             if token is not None or not self._is_open(place):
                 return token
+            if holding.is_contended:
+                self._left.update(left)
             if time.monotonic() >= give_up:
-                self._fails(place, "lock", f"its lock did not come within {_LONGEST_WAIT * lease:g} seconds")
+                self._fails(place, "lock", "others have held it for too long", holding)
                 return None
-            self._left.update(left)
             pause = min(pause * 1.5, _LAST_LOOK)
         if holding.is_held:
             place.works(self._host, "lock")
@@ -178,42 +178,73 @@ class Visit:
             self._fails(place, "lock", words(holding.error))
         return None
 
+    def _is_settled(self, holding: Holding, pause: float) -> bool:
+        """Wait for a while; as long as nobody else is known to hold the lock, it is the store that takes the time."""
+        if holding.is_contended:
+            return holding.settled.wait(pause)
+        place, started = holding.place, time.monotonic()
+        settled = holding.settled.wait(min(pause, max(0.0, self._left[place])))
+        self._left[place] -= time.monotonic() - started
+        if not settled and self._left[place] <= 0:
+            self._fails(place, "lock", self._too_slow, holding)
+        return settled
+
     def _is_open(self, place: Place) -> bool:
         return self._left[place] > 0 and not place.is_away(self._clock.monotonic())
 
     def _load(self, place: Place) -> AccessToken | None:
-        return self._seal.open(self._ask(place, "load", self._seal.key))
+        def load() -> AccessToken | None:
+            value: object = place.store.load(self._seal.key)
+            if value is not None and not isinstance(value, (bytes, bytearray, memoryview)):
+                raise TypeError
+            return None if value is None else self._seal.open(bytes(value))
+
+        return self._ask(place, "load", load)
 
     def _save(self, token: AccessToken, places: Sequence[Place]) -> None:
-        value, ttl = self._seal.close(token), token.deadline - self._clock.now()
-        for place in places:
-            self._ask(place, "save", self._seal.key, value, ttl)
+        def save(store: TokenStore) -> None:
+            store.save(self._seal.key, self._seal.close(token), token.deadline - self._clock.now())
 
-    def _ask(self, place: Place, operation: str, *arguments: object) -> object:
-        """Have a store do something; None where it is away, fails, or takes too long."""
+        for place in places:
+            self._ask(place, "save", partial(save, place.store))
+
+    def _ask(self, place: Place, operation: str, do: Callable[[], _T]) -> _T | None:
+        """Have a store do something; None where it is away, fails, or takes too long.
+
+        Sealing and opening are part of it: they happen in a thread that no signal handler interrupts.
+        """
         if not self._is_open(place):
             return None
-        started = time.monotonic()
+        work, started = Work(do), time.monotonic()
         try:
-            call = Call(partial(getattr(place.store, operation), *arguments))
-            came_back = call.wait(self._left[place])
-        except RuntimeError as error:  # no thread is to be had
-            self._fails(place, operation, words(error))
-            return None
+            if not self._begin(work, place, operation):
+                return None
+            came_back = work.wait(self._left[place])
         finally:
             self._left[place] -= time.monotonic() - started
         if not came_back:
-            why = f"it did not answer within {self._share:g} seconds; see whether its server or file system hangs"
-            self._fails(place, operation, why, call)
+            self._fails(place, operation, self._too_slow, work)
             return None
-        if call.error is not None:
-            self._fails(place, operation, words(call.error))
+        if work.error is not None:
+            self._fails(place, operation, words(work.error))
             return None
         place.works(self._host, operation)
-        return call.answer
+        return cast("_T", work.answer)
 
-    def _fails(self, place: Place, operation: str, why: str, call: Call | None = None) -> None:
-        place.fails(self._host, self._clock.monotonic(), operation, why, call)
+    def _begin(self, work: Work, place: Place, operation: str) -> bool:
+        try:
+            work.start()
+        except RuntimeError as error:  # no thread is to be had
+            self._fails(place, operation, words(error))
+            return False
+        return True
+
+    @property
+    def _too_slow(self) -> str:
+        return f"it did not answer within {self._share:g} seconds; see whether its server or file system hangs"
+
+    def _fails(self, place: Place, operation: str, why: str, work: Work | None = None) -> None:
+        place.fails(self._host, self._clock.monotonic(), operation, why, work)
 
 
 def _is_older(token: AccessToken | None, latest: AccessToken) -> bool:

@@ -8,6 +8,7 @@ synchronous call) or its own (an asynchronous one, a refresh); when it is interr
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import overload
@@ -62,43 +63,46 @@ class TokenSource:
             KiwoomAuthError: there is none to be had.
         """
         while True:
-            found = self._board()
+            found = self._board(issue)
             if found is None:
-                mine = Flight(issue.patience, refresh=False)
+                mine = Flight(issue.patience, issue.route, refresh=False)
                 try:
-                    found = self._board(mine)
+                    found = self._board(issue, mine)
                     if found is mine:
                         self._fly(mine, issue)
                 except BaseException:
-                    self._land(mine, None)  # interrupted: one of those who wait takes over
+                    self._abandon(mine)
                     raise
             if isinstance(found, AccessToken):
                 return found
-            if not found.event.wait(found.patience):
-                self._give_up(found)
-            token = found.result()
+            limit = time.monotonic() + issue.patience + GRACE
+            while not found.event.wait(_until(limit, found)):
+                self._give_up(found, limit, issue)
+            token = found.result(issue.route)
             if token is not None:
                 return token
 
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
         while True:
-            found = self._board()
+            found = self._board(issue)
             mine = None
             if found is None:
-                mine = Flight(issue.patience, refresh=False)
+                mine = Flight(issue.patience, issue.route, refresh=False)
                 try:
-                    found = self._board(mine)
+                    found = self._board(issue, mine)
                     if found is mine:
                         self._send_off(mine, issue)
                 except BaseException:
-                    self._land(mine, None)  # as above
+                    self._abandon(mine)
                     raise
             if isinstance(found, AccessToken):
                 return found
-            if not await (found.ended if found is mine else found.event).wait_async(found.patience):
-                self._give_up(found)
-            token = found.result()
+            limit = time.monotonic() + issue.patience + GRACE
+            event = found.ended if found is mine else found.event
+            while not await event.wait_async(_until(limit, found)):
+                self._give_up(found, limit, issue)
+            token = found.result(issue.route)
             if token is not None:
                 return token
 
@@ -139,7 +143,7 @@ class TokenSource:
             self._rest.end()
             token = self.token
             if token is not None and token.value == value:
-                self._refusals.latest = token
+                self._refusals.forget(token)
                 self.token = None
         if value is not None:
             self._slot.evict(value)
@@ -158,43 +162,63 @@ class TokenSource:
         now = self._clock.now()
         if not self._refresh.is_due(token, margin, now):
             return
-        with mutex:
-            under_way = self._flight is not None and self._flight.is_ours
-            if self.token is not token or under_way or not self._refresh.is_due(token, margin, now):
-                return
-            # Landing sets it anew; should the thread be lost, the next try comes after a pause all the same.
-            self._refresh.pause(now)
-            flight = self._flight = Flight(issue.patience, refresh=True)
-            flight.refused = self._refusals.latest
-        self._send_off(flight, issue)
+        self._end_overdue()
+        flight = Flight(issue.patience, issue.route, refresh=True)
+        try:
+            with mutex:
+                under_way = self._flight is not None and self._flight.is_ours
+                if self.token is not token or under_way or not self._refresh.is_due(token, margin, now):
+                    return
+                self._refresh.pause(now)  # landing sets it anew
+                flight.refused = self._refusals.latest
+                self._flight = flight
+            self._send_off(flight, issue)
+        except BaseException:
+            self._abandon(flight)
+            raise
 
     # Flights
 
     @overload
-    def _board(self) -> AccessToken | Flight | None: ...
+    def _board(self, issue: Issue) -> AccessToken | Flight | None: ...
 
     @overload
-    def _board(self, mine: Flight) -> AccessToken | Flight: ...
+    def _board(self, issue: Issue, mine: Flight) -> AccessToken | Flight: ...
 
-    def _board(self, mine: Flight | None = None) -> AccessToken | Flight | None:
+    def _board(self, issue: Issue, mine: Flight | None = None) -> AccessToken | Flight | None:
         """The present token, or else the flight under way, or else the caller's own, which is under way from now on.
 
         Raises:
             KiwoomAuthError: there was a failure just now.
         """
+        self._end_overdue()
         with mutex:
             now = self._clock.now()
             if self.token is not None and now < self.token.deadline:
                 return self.token
             flight = self._flight
             if flight is None or not flight.is_ours:
-                self._rest.check(now)
+                self._rest.check(now, issue.route)
                 if mine is not None:
                     mine.refused = self._refusals.latest
                     self._flight = mine
                 return mine
         self._refuse_reentry(flight)
         return flight
+
+    def _end_overdue(self) -> None:
+        """Let a flight that nobody has waited for, and that should have landed long ago, be no flight any more."""
+        flight = self._flight
+        if flight is not None and flight.is_ours and not flight.patience:
+            self._land(flight, None)
+
+    def _abandon(self, flight: Flight) -> None:
+        """Whoever started the flight is interrupted: one of those who wait takes over, unless it has its own thread."""
+        with mutex:
+            if flight.thread not in {None, threading.get_ident()}:
+                return
+            flight.landed = True
+        self._land(flight, None)
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():
@@ -218,8 +242,11 @@ class TokenSource:
 
         In a caller's own thread a signal handler may raise anything: that goes on to the caller.
         """
-        try:
+        with mutex:
+            if flight.landed:
+                return  # abandoned before its thread could start
             flight.thread = threading.get_ident()
+        try:
             spent = self._await_turn(flight, issue.timeout)
             outcome: AccessToken | KiwoomAuthError = issue(
                 lambda digest: self._find_cached(digest, flight), lambda token: self._takes(token, flight), spent
@@ -229,7 +256,6 @@ class TokenSource:
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
             outcome = KiwoomAuthError(why, host=self._host)
-        flight.thread = None
         self._land(flight, outcome)
 
     def _await_turn(self, flight: Flight, timeout: float) -> float:
@@ -249,9 +275,16 @@ class TokenSource:
                         self._turn.flight = flight  # so that only this one waits for what hangs
                 raise self._overdue(timeout)
 
-    def _give_up(self, flight: Flight) -> None:
-        """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution)."""
-        self._land(flight, self._overdue(flight.longest - GRACE))
+    def _give_up(self, flight: Flight, limit: float, issue: Issue) -> None:
+        """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution).
+
+        Raises:
+            TokenEndpointUnreachable: it is not, but the caller's own time-out, up to the limit, is over.
+        """
+        if not flight.patience:
+            self._land(flight, self._overdue(flight.longest - GRACE))
+        elif time.monotonic() >= limit:
+            raise self._overdue(issue.timeout)
 
     def _overdue(self, seconds: float) -> TokenEndpointUnreachable:
         why = f"{self._host}: no answer to AU10001 within {seconds:g} seconds; check the network"
@@ -284,6 +317,7 @@ class TokenSource:
         """Make the outcome known to all who wait, and keep what it teaches."""
         warning = None
         with mutex:
+            flight.thread = None
             if self._flight is flight:
                 self._flight = None
             if isinstance(outcome, AccessToken):
@@ -300,8 +334,8 @@ class TokenSource:
         if warning:
             with suppress(Exception):  # a log filter may raise anything
                 log.warning("%s", warning)
-        flight.event.set()
         try:
+            flight.event.set()
             if isinstance(outcome, AccessToken):
                 self._slot.put(outcome, lambda: self.token is outcome)
         finally:
@@ -330,8 +364,13 @@ class TokenSource:
         if flight.refresh and self.token is not None and now < self.token.deadline:
             self._refresh.pause(now)
             return f"refresh failed, the present token is used on: {failure}"
-        self._rest.begin(failure, now)
+        self._rest.begin(failure, now, flight.route)
         return None  # it is raised to whoever asked
+
+
+def _until(limit: float, flight: Flight) -> float:
+    """Seconds that a caller waits for a flight from now on."""
+    return max(0.0, min(flight.patience, limit - time.monotonic()))
 
 
 def _other(refused: str, token: AccessToken) -> AccessToken | None:

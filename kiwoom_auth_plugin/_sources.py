@@ -37,11 +37,14 @@ def source_for(
     key = (appkey, host, secret_identity, id(where), id(clock))
     with mutex:
         source = _sources.get(key)
-        if source is None:
-            slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
-            turn = _turns.setdefault((id(where), appkey, host), Turn())
-            source = _sources[key] = TokenSource(host, slot, turn, clock)
-            if type(where) in _PROMPT and isinstance(secret_identity, bytes):
-                source.token = slot.look_up(secret_identity)
-        _recent[key] = source
+        if source is not None:
+            _recent[key] = source
+            return source
+        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
+        turn = _turns.setdefault((id(where), appkey, host), Turn())
+    made = TokenSource(host, slot, turn, clock)
+    if type(where) in _PROMPT and isinstance(secret_identity, bytes):
+        made.token = slot.look_up(secret_identity)  # not under the mutex: a fork takes the locks in an order of its own
+    with mutex:
+        source = _recent[key] = _sources.setdefault(key, made)
     return source

@@ -196,6 +196,116 @@ def test_many_tasks_of_a_loop_are_woken_by_one_call_to_it(monkeypatch):
     assert asyncio.run(main()) == 1
 
 
+def test_whoever_interrupts_the_waking_leaves_the_rest_to_be_woken_when_it_is_set_again(monkeypatch):
+    event = Event()
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.loop("trio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(2)
+    while len(event._rooms) < 2:
+        pass
+
+    class Room:
+        def wake(self):
+            if interrupts:
+                raise interrupts.pop()
+            woken.append(1)
+
+    interrupts, woken = [KeyboardInterrupt()], []
+    event._rooms = {"a loop": Room(), **event._rooms}
+    with pytest.raises(KeyboardInterrupt):
+        event.set()
+    event.set()
+    assert woken == [1]
+    assert crowd.outcomes() == [True] * 2
+
+
+def test_a_loop_that_cannot_be_woken_keeps_the_others_from_nothing(monkeypatch):
+    """A loop of a graphical toolkit, torn down: it raises what it likes."""
+    event = Event()
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(1)
+    while not event._rooms:
+        pass
+
+    class Room:
+        def wake(self):
+            raise ReferenceError
+
+    event._rooms = {"a loop": Room(), **event._rooms}
+    event.set()
+    assert crowd.outcomes() == [True]
+
+
+def test_one_that_comes_as_the_time_of_the_others_is_over_has_a_time_of_its_own():
+    async def main():
+        event = Event()
+        loop = asyncio.get_running_loop()
+        first = asyncio.ensure_future(event.wait_async(PATIENCE))
+        await asyncio.sleep(0)
+        room = event._rooms[loop]
+        room._release()  # what the timer does
+        second = asyncio.ensure_future(event.wait_async(0.001))
+        first.cancel()
+        assert not await second
+        return room._timer
+
+    assert asyncio.run(main()) is None
+
+
+@pytest.mark.anyio
+async def test_the_shortest_time_of_those_who_wait_is_kept():
+    event = Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(event.wait_async, PATIENCE)
+        await anyio.wait_all_tasks_blocked()
+        assert not await event.wait_async(0.001)
+        tasks.cancel_scope.cancel()
+
+
+def test_a_clock_of_trios_that_jumps_lets_nobody_give_up(make_auth, kiwoom_emulator):
+    auth = make_auth()
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    assert trio.run(auth.aget_token, clock=clock) == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_trio_run_that_ends_before_its_timer_leaves_no_thread_that_complains(monkeypatch):
+    event = Event()
+    rings = []
+    monkeypatch.setattr(threading, "Timer", lambda _seconds, ring: rings.append(ring) or threading.Thread())
+
+    async def main():
+        with trio.move_on_after(0):
+            await event.wait_async(PATIENCE)
+
+    monkeypatch.setattr(threading.Thread, "cancel", lambda _timer: None, raising=False)
+    trio.run(main)
+    rings[0]()
+
+
+def test_without_a_thread_for_a_timer_a_trio_task_waits_all_the_same(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    async def main():
+        event = Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Timer, "start", refuse)
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(event.wait_async, PATIENCE)
+                await trio.testing.wait_all_tasks_blocked()
+                event.set()
+        return True
+
+    assert trio.run(main)
+
+
 GUEST = """
 import asyncio, threading
 import trio

@@ -1,13 +1,16 @@
 """The one that runs an AU10001 for the others is interrupted: another takes over, wherever it happened."""
 
+import asyncio
+import contextlib
 import threading
 
 import pytest
+import requests
 
-from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin import KiwoomAuthError, _flight, _source
 
 from .clients import in_time
-from .crowd import Crowd, run_python, watch_waiting
+from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
 from .traps import session_with
 
 
@@ -131,3 +134,90 @@ def test_a_task_that_is_interrupted_as_it_starts_the_thread_leaves_nobody_stuck(
 def drive(coroutine):
     """Run a coroutine that has nothing to wait for."""
     coroutine.send(None)
+
+
+class Interrupted(BaseException):
+    """A signal handler's."""
+
+
+def interrupt_start(monkeypatch, *, after):
+    """Interrupt the next start of a thread of ours, before or after it runs."""
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if not thread.name.startswith("kiwoom-auth"):
+            start(thread)
+            return
+        monkeypatch.setattr(threading.Thread, "start", start)
+        if after:
+            start(thread)
+        raise Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+
+
+def test_a_refresh_interrupted_before_it_starts_is_tried_again(make_auth, kiwoom_emulator, clock, monkeypatch):
+    auth = make_auth(clock=clock, refresh_margin=24 * 3600.0)
+    auth.get_token()
+    clock.advance(12 * 3600 + 1)
+    interrupt_start(monkeypatch, after=False)
+    with pytest.raises(Interrupted):
+        auth.get_token()
+    clock.advance(31)
+    auth.get_token()
+    land()
+    assert len(kiwoom_emulator.calls("au10001")) == 2
+
+
+def test_an_interrupt_as_the_thread_of_an_issue_has_started_leaves_it_running(auth, kiwoom_emulator, monkeypatch):
+    interrupt_start(monkeypatch, after=True)
+    crowd = Crowd()
+    with kiwoom_emulator.hold() as gate:
+        with pytest.raises(Interrupted):
+            asyncio.run(auth.aget_token())
+        gate.wait_for(1)
+        crowd.threads(1, auth.get_token)
+        crowd.go()
+        with contextlib.suppress(TimeoutError):  # the second does not come
+            gate.wait_for(2, timeout=0.5)
+    assert crowd.outcomes() == [kiwoom_emulator.token]
+    assert len(kiwoom_emulator.calls("au10001")) == 1
+
+
+def test_an_issue_abandoned_before_its_thread_runs_is_not_sent(auth, kiwoom_emulator, monkeypatch):
+    """The interrupt comes as the thread is there, and has not taken the flight yet."""
+    start = threading.Thread.start
+    late = []
+
+    def interrupted(thread):
+        monkeypatch.setattr(threading.Thread, "start", start)
+        late.append(thread)
+        raise Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupted):
+        auth.aget_token().send(None)
+    start(late[0])
+    late[0].join(PATIENCE)
+    assert kiwoom_emulator.journal == []
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_a_second_interrupt_on_the_way_out_does_not_lock_callers_out(make_auth, kiwoom_emulator, monkeypatch):
+    monkeypatch.setattr(_flight, "GRACE", 0.0)
+
+    def spring():
+        auth._client.mount("http://", requests.adapters.HTTPAdapter())
+        monkeypatch.setattr(_source.TokenSource, "_abandon", interrupted)
+        raise Interrupted
+
+    def interrupted(*_arguments):
+        monkeypatch.undo()
+        raise Interrupted
+
+    auth = make_auth(client=session_with(spring), timeout=0.3)
+    with pytest.raises(Interrupted):
+        auth.get_token()
+    lost = auth._source._flight
+    lost.event.wait(lost.patience)
+    assert auth.get_token() == kiwoom_emulator.token

@@ -7,7 +7,7 @@ import cachetools
 import pytest
 import requests
 
-from kiwoom_auth_plugin import KiwoomBearerAuth, _source
+from kiwoom_auth_plugin import KiwoomBearerAuth, _cache, _source
 from kiwoom_auth_plugin._event import Event
 
 from .crowd import PATIENCE, Crowd
@@ -188,3 +188,22 @@ def test_a_signal_handler_in_the_middle_of_a_cache_operation_leaves_the_cache_al
 
     auth = make_auth(cache=Interrupted())
     assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_no_cache_is_touched_under_the_mutex_of_the_sources(make_auth, kiwoom_emulator, clock, monkeypatch):
+    """A fork takes the locks in an order of its own: it and whoever held both would wait for each other for ever."""
+    nested = []
+    original = _cache.Slot._guarded
+
+    def guarded(slot, *arguments):
+        nested.append(_source.mutex._is_owned())
+        return original(slot, *arguments)
+
+    monkeypatch.setattr(_cache.Slot, "_guarded", guarded)
+    for cache in (None, {}, cachetools.LRUCache(10)):
+        auth = make_auth(clock=clock, cache=cache)
+        auth.invalidate(auth.get_token())
+        auth.get_token()
+        auth.revoke()
+    assert len(nested) > 9
+    assert not any(nested)

@@ -30,6 +30,7 @@ class Vault:
     def __call__(self):
         self._calls += 1
         if self._calls == 1:
+            self.thread = threading.current_thread()
             self.hangs.set()
             self.go_on.wait(PATIENCE)
         return self._secretkey
@@ -87,6 +88,7 @@ class Late:
     """An issue that comes back when it is told to, with a token from before."""
 
     timeout = patience = 0.2
+    route = None, 0.2
 
     def __init__(self, clock):
         self.hangs, self.go_on = threading.Event(), threading.Event()
@@ -167,10 +169,14 @@ def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(
 ):
     auth = make_auth(timeout=0.2)
     turn = auth._source._turn
-    first, second = _flight.Flight(60.0, refresh=False), _flight.Flight(60.0, refresh=False)
+    first, second = _flight.Flight(60.0, None, refresh=False), _flight.Flight(60.0, None, refresh=False)
     turn.flight = first
 
-    def somebody_is_faster(_event, _timeout):
+    wait = _event.Event.wait
+
+    def somebody_is_faster(event, timeout):
+        if event is not first.ended:
+            return wait(event, timeout)
         turn.flight = second
         return False
 
@@ -178,3 +184,61 @@ def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(
     with pytest.raises(TokenEndpointUnreachable):
         auth.get_token()
     assert turn.flight is second
+
+
+def test_a_refresh_that_hangs_is_given_up_by_whoever_comes_after_its_time(make_auth, kiwoom_emulator, vault, clock):
+    auth = make_auth(secretkey=vault, clock=clock, timeout=0.2, refresh_margin=24 * 3600.0)
+    vault._calls = 1
+    auth.get_token()
+    vault._calls = 0
+    clock.advance(12 * 3600 + 1)
+    auth.get_token()
+    assert vault.hangs.wait(PATIENCE)
+    hanging = auth._source._flight
+    while hanging.patience:
+        hanging.event.wait(hanging.patience)
+    for seconds in (31, 12 * 3600):  # within the margin still, and past the deadline
+        kiwoom_emulator.expire_tokens()
+        clock.advance(seconds)
+        auth.get_token()
+        land_but(vault)
+        assert auth.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 3
+
+
+def land_but(vault):
+    """Wait for what runs in the background, but for the call that hangs."""
+    assert not vault.go_on.is_set()
+    for thread in threading.enumerate():
+        if thread.name == "kiwoom-auth-issue" and thread is not vault.thread:
+            thread.join(PATIENCE)
+
+
+def test_each_caller_waits_for_its_own_time_out_only(make_auth, kiwoom_emulator):
+    cache, crowd = {}, Crowd()
+    crowd.threads(1, make_auth(cache=cache, timeout=60.0).get_token)
+    quick = make_auth(cache=cache, timeout=0.2)
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        with pytest.raises(TokenEndpointUnreachable, match=r"within 0\.2 seconds"):
+            quick.get_token()
+        with pytest.raises(TokenEndpointUnreachable, match=r"within 0\.2 seconds"):
+            asyncio.run(quick.aget_token())
+        assert gate.parked == 1
+    assert crowd.outcomes() == [kiwoom_emulator.token] == [quick.get_token()]
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_patient_caller_does_not_fail_with_an_impatient_one(make_auth, kiwoom_emulator):
+    cache, crowd, quick = {}, Crowd(), Crowd()
+    quick.threads(1, make_auth(cache=cache, timeout=0.5).get_token)
+    crowd.threads(1, make_auth(cache=cache, timeout=PATIENCE).get_token)
+    with kiwoom_emulator.hold() as gate:
+        quick.go()
+        gate.wait_for(1)
+        crowd.go()
+        (outcome,) = quick.outcomes()
+        assert isinstance(outcome, TokenEndpointUnreachable)
+        gate.wait_for(2)
+    assert crowd.outcomes() == [kiwoom_emulator.token]

@@ -336,6 +336,19 @@ def test_no_lock_is_held_while_a_refused_call_waits_for_its_answer(replacing, ma
     slow.close()
 
 
+def test_a_token_that_is_handed_back_has_not_died(make_auth, clock, caplog):
+    with KiwoomEmulator(reissue="same") as same:
+        auth = make_auth(emulator=same, clock=clock)
+        for _ in range(10):
+            same.refuse_next()
+            assert call(auth) == 3
+            clock.advance(31)
+            same.clock.advance(31)
+        same.expire_tokens()
+        assert call(auth) == 0
+    assert young_deaths(caplog) == []
+
+
 def young_deaths(caplog):
     return [record for record in caplog.records if "another program issues or revokes tokens" in record.getMessage()]
 
@@ -354,7 +367,7 @@ def test_a_program_whose_tokens_another_one_kills_again_and_again_is_warned_once
 
 def test_a_token_that_dies_old_is_no_reason_to_warn_and_begins_the_count_anew(replacing, make_auth, clock, caplog):
     auth = make_auth(emulator=replacing, clock=clock)
-    for age in (10, 10, 61, 10, 10, 61):
+    for age in (10, 10, 10, 10, 61, 10, 10, 10, 10, 61):
         auth.get_token()
         clock.advance(age)
         replacing.expire_tokens()

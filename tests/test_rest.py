@@ -1,11 +1,15 @@
 """After a failure the next callers get the same answer without asking the server: for a while that grows, and ends."""
 
 import asyncio
+import threading
 
 import pytest
+import requests
 
 from kiwoom_auth_plugin import CredentialsRejected, IssueLimitExceeded, KiwoomAuthError
 from kiwoom_auth_plugin.testing import Answer, recorded
+
+from .crowd import PATIENCE, Crowd, watch_waiting
 
 ERROR_500 = Answer.html("<html>oops</html>", 500)
 TOKEN = "/oauth2/token"
@@ -122,4 +126,82 @@ def test_a_retry_after_of_hours_lets_callers_rest_for_a_minute(make_auth, kiwoom
     kiwoom_emulator.script(TOKEN, limited("86400"))
     assert fail(auth, IssueLimitExceeded).retry_after == 86400
     clock.advance(60)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+class Broken(requests.adapters.HTTPAdapter):
+    """A transport of client= that never reaches the server."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error = error
+
+    def send(self, *_request, **_options):
+        raise self._error
+
+
+def broken_session(error):
+    session = requests.Session()
+    session.mount("http://", Broken(error))
+    return session
+
+
+@pytest.mark.parametrize("error", [requests.ConnectionError(), TypeError("a bug")], ids=repr)
+def test_a_client_that_never_gets_through_costs_other_auth_objects_nothing(make_auth, kiwoom_emulator, clock, error):
+    cache = {}
+    broken = make_auth(clock=clock, cache=cache, client=broken_session(error))
+    healthy = make_auth(clock=clock, cache=cache)
+    fail(broken)
+    assert healthy.get_token() == kiwoom_emulator.token == broken.get_token()
+
+
+def test_who_waits_for_a_client_that_does_not_get_through_asks_for_itself(make_auth, kiwoom_emulator, monkeypatch):
+    wait_for_waiting = watch_waiting(monkeypatch)
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Broken):
+        def send(self, *request, **options):
+            asked.set()
+            go_on.wait(PATIENCE)
+            super().send(*request, **options)
+
+    session, cache = requests.Session(), {}
+    session.mount("http://", Waiting(requests.ConnectionError()))
+    broken, healthy = Crowd(), Crowd()
+    broken.threads(1, make_auth(cache=cache, client=session, timeout=0.4).get_token)
+    healthy.threads(3, make_auth(cache=cache).get_token)
+    broken.go()
+    assert asked.wait(PATIENCE)
+    healthy.go()
+    wait_for_waiting(3)
+    go_on.set()
+    assert isinstance(broken.outcomes()[0], KiwoomAuthError)
+    assert healthy.outcomes() == [kiwoom_emulator.token] * 3
+    assert kiwoom_emulator.issued == 1
+
+
+def test_what_the_server_has_said_is_said_to_everybody(make_auth, kiwoom_emulator, clock):
+    cache = {}
+    kiwoom_emulator.script(TOKEN, recorded.BAD_KEY_PAIR)
+    with requests.Session() as session:
+        fail(make_auth(clock=clock, cache=cache, client=session))
+        fail(make_auth(clock=clock, cache=cache), CredentialsRejected)
+    assert attempts(kiwoom_emulator) == 1
+
+
+def test_failures_of_this_side_let_callers_rest_for_5_seconds_at_most(make_auth, kiwoom_emulator, clock):
+    """A vault that is shut is no key pair that was refused."""
+
+    def vault():
+        if shut:
+            raise OSError("shut")
+        return kiwoom_emulator.secretkey
+
+    shut = [True]
+    auth = make_auth(clock=clock, secretkey=vault)
+    for _ in range(60):
+        fail(auth)
+        clock.advance(2)
+    shut.clear()
+    clock.advance(5)
     assert auth.get_token() == kiwoom_emulator.token

@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
+from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import Masked
 from kiwoom_auth_plugin._seal import Seal
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
@@ -476,7 +477,7 @@ def test_a_lock_that_never_comes_though_the_store_answers_is_waited_for_two_leas
     shelf.hang("lock")
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
     (warning,) = warnings(caplog)
-    assert "its lock did not come within" in warning
+    assert "lock: others have held it for too long" in warning
 
 
 def test_a_lock_that_others_keep_is_done_without(make_auth, replacing, clock, shelf, caplog):
@@ -525,7 +526,7 @@ def test_a_store_that_can_be_read_but_not_written_to_is_one_warning(make_auth, r
     shelf.fail(OSError("no space left"), "save")
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
     for _ in range(5):
-        clock.advance(31)
+        clock.advance(61)
         replacing.expire_tokens()
         assert call(auth) == 0
     assert shelf.asked.count("save") == 5
@@ -949,8 +950,156 @@ def test_the_number_of_commands_to_redis_does_not_grow_with_the_number_of_calls(
 
 @pytest.mark.parametrize("store", [object(), "file", FileStore, Shelf, {}, 0])
 def test_what_is_no_store_is_refused(make_auth, store):
-    with pytest.raises(TypeError, match="store must have the methods of a TokenStore"):
+    with pytest.raises(TypeError, match=r"^store must have the methods of a TokenStore"):
         make_auth(store=store)
+
+
+@pytest.mark.parametrize("fallback", [object(), "file", FileStore, 0])
+def test_a_fallback_that_is_no_store_is_refused(make_auth, shelf, fallback):
+    shelf.fallback = fallback
+    with pytest.raises(TypeError, match="the fallback of store must have the methods"):
+        make_auth(store=shelf)
+
+
+def test_a_chain_of_fallbacks_ends(make_auth, replacing):
+    class Endless(Shelf):
+        @property
+        def fallback(self):
+            return Endless()
+
+    assert make_auth(emulator=replacing, store=Endless()).get_token() == replacing.token
+
+
+class Untold(OSError):
+    """An exception that cannot be printed."""
+
+    def __str__(self):
+        raise ValueError
+
+
+Homeless = type("Homeless", (Exception,), {"__module__": None})
+
+
+@pytest.mark.parametrize("error", [Untold(), Homeless()], ids=lambda error: type(error).__name__)
+def test_a_failure_that_cannot_be_told_is_one_all_the_same(make_auth, replacing, clock, shelf, caplog, error):
+    shelf.fail(error)
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+    (warning,) = warnings(caplog)
+    assert warning.endswith(type(error).__name__)
+
+
+def test_a_store_whose_comparison_raises_will_do(make_auth, replacing, clock):
+    class Touchy(Shelf):
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise ValueError
+
+    for store in (Touchy(), Touchy()):
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_of_every_kind_are_taken(make_auth, replacing, clock, shelf, kind):
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    shelf.values = {key: kind(value) for key, value in shelf.values.items()}
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    assert attempts(replacing) == 1
+
+
+@pytest.mark.parametrize("value", ["text", 5, object()], ids=type)
+def test_a_store_that_gives_no_bytes_fails(make_auth, replacing, clock, shelf, caplog, value):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    shelf.values[key_of(auth, clock)] = value
+    assert auth.get_token() == replacing.token
+    (warning,) = warnings(caplog)
+    assert warning.endswith("load: TypeError")
+
+
+def test_the_delay_is_that_of_the_store_that_was_given(make_auth, replacing, clock, tmp_path):
+    """Two objects for one directory are one store, with a delay each."""
+    long, short = (FileStore(tmp_path / "tokens", max_delay=delay) for delay in (60, 0.5))
+    assert long == short
+    auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=store) for store in (long, short)]
+    assert auths[0]._by_requests.patience - auths[1]._by_requests.patience > 100
+
+
+def test_a_store_that_has_hung_for_ten_minutes_is_tried_once_more(make_auth, replacing, clock, shelf, monkeypatch):
+    """Its connection was lost without a word, and a new one works."""
+    monkeypatch.setattr(_place, "MOST_STUCK", 1)
+    seconds_share(shelf, 0.05).hang("load")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    auth.get_token()
+    shelf.hanging = set()
+    for seconds, asked in ((500, 1), (101, 3)):
+        clock.advance(seconds)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+        assert shelf.asked.count("load") == asked
+
+
+def test_a_lock_that_cannot_be_given_back_is_told(make_auth, replacing, clock, shelf, caplog):
+    shelf.fail(OSError("no permission to EVAL"), "release")
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    (warning,) = warnings(caplog)
+    assert "release: OSError: no permission to EVAL" in warning
+
+
+def test_two_stores_whose_locks_never_come_are_waited_for_no_longer_than_one(
+    make_auth, replacing, clock, chain, monkeypatch
+):
+    monkeypatch.setattr(_shared, "_LONGEST_WAIT", 0.05)
+    chain.hang("lock")
+    chain.fallback.hang("lock")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain, timeout=1.0)
+    try:
+        assert asyncio.run(auth.aget_token()) == replacing.token
+    finally:
+        chain.fallback.go_on.set()
+
+
+def test_an_interrupt_as_the_wait_for_the_lock_begins_leaves_the_queue(make_auth, replacing, clock, shelf, monkeypatch):
+    class Interrupted(BaseException):
+        pass
+
+    original, started = threading.Thread.start, []
+
+    def interrupted(thread):
+        original(thread)
+        if thread.name == "kiwoom-auth-store":
+            started.append(thread)
+            if len(started) == 2:
+                raise Interrupted
+
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupted):
+            auth.get_token()
+    land()
+    assert shelf.asked == ["load", "lock", "release"]
+
+
+def test_a_holder_that_is_stopped_costs_the_next_process_a_wait_and_the_others_nothing(make_auth, replacing, tmp_path):
+    store = FileStore(tmp_path / "tokens", max_delay=0.2)
+    auths = [make_auth(emulator=replacing, cache={}, store=store, timeout=0.2) for _ in range(3)]
+    with store.lock(key_of(auths[0], SYSTEM), 60.0):
+        assert {auth.get_token() for auth in auths} == {replacing.token}
+    assert attempts(replacing) == 1
+
+
+@needs_redis
+def test_a_redis_that_reads_but_does_not_write_is_found_out_within_the_bound(make_auth, replacing, clock, caplog):
+    """As while it fails over: its answer to SET does not come, those to GET do."""
+    with RedisServer() as server, server.client() as client, server.client() as admin:
+        admin.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        store = RedisStore(client, max_delay=0.5)
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+        admin.execute_command("CLIENT", "UNPAUSE")
+        land()
+    (warning,) = warnings(caplog)
+    assert "lock: it did not answer within 0.5 seconds" in warning
 
 
 @pytest.mark.parametrize(("delay", "error"), [("2", TypeError), (True, TypeError), (0, ValueError), (61, ValueError)])

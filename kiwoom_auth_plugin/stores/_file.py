@@ -3,25 +3,23 @@
 import errno
 import os
 import re
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kiwoom_auth_plugin._locks import Renewed
-
 from ._folder import Folder
-from ._protocol import checked_delay, require
+from ._protocol import Lock, checked_delay, require
 
 _KEY = re.compile(r"[0-9a-f]{1,128}")
 _SIZE_LIMIT = 64 * 1024
 _POLL = 0.03
-_WAIT_FOR_LOCK = 0.5
+_WAIT_TO_WRITE = 0.5
 
 
 class FileStore:
-    """Shares tokens through files that only their owner can read: ``<key>.token`` and ``<key>.lock`` for each key.
+    """Shares tokens through files that only their owner can read: ``<key>.token`` and two locks for each key.
 
     The directory is made when it is needed, with mode 0700. It may not be a link and must belong to the user; the same
     holds for the files in it. Directories above it may be links. File modes and owners are not looked at on Windows,
@@ -54,8 +52,6 @@ class FileStore:
             self.directory = self.directory.absolute()
         self.max_delay = checked_delay(max_delay)
         """Seconds that the store may delay an exchange with the token endpoint."""
-        self._held: set[tuple[int, str]] = set()  # with the process: a forked child holds none of its parent's locks
-        self._turn = Renewed()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r})"
@@ -101,13 +97,13 @@ class FileStore:
 
         Raises:
             OSError: it could not be written; the value before is still there.
-            TimeoutError: others have held the key's lock for half a second.
+            TimeoutError: others have been writing for half a second.
             ValueError: the key is none, or the value is too large.
         """
         name, temporary = _file_name(key, "token"), _file_name(key, "tmp")
         if len(value) > _SIZE_LIMIT:
             raise ValueError("value must be at most 64 KiB")
-        with self._alone(key), Folder.entered(self.directory, create=True) as folder:
+        with self._writing(key), Folder.entered(self.directory, create=True) as folder:
             folder.remove(temporary)  # a writer may have been killed here
             try:
                 with folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
@@ -128,31 +124,37 @@ class FileStore:
 
         Raises:
             OSError: it could not be removed.
-            TimeoutError: others have held the key's lock for half a second.
+            TimeoutError: others have been writing for half a second.
             ValueError: the key is none.
         """
         names = [_file_name(key, "token"), _file_name(key, "tmp")]
         if os.path.lexists(self.directory):
-            with self._alone(key), Folder.entered(self.directory) as folder:
+            with self._writing(key), Folder.entered(self.directory) as folder:
                 for name in names:
                     folder.remove(name)
 
-    @contextmanager
-    def lock(self, key: str, timeout: float) -> Generator[None]:
+    def lock(self, key: str, timeout: float) -> Lock:
         """The key's lock, which ends with its holder: at most one among all processes, threads and objects.
 
         Args:
             key: as above.
-            timeout: seconds to wait for it.
+            timeout: seconds; it is waited for twice as long.
 
         Raises:
             OSError: the lock file cannot be used or trusted, or the file system has no locks.
             TimeoutError: others have held it for so long.
             ValueError: the key is none.
         """
-        from filelock import FileLock  # noqa: PLC0415 - of an extra
+        return Lock(partial(self._hold, _file_name(key, "lock"), 2 * timeout))
 
-        name = _file_name(key, "lock")
+    def _writing(self, key: str) -> AbstractContextManager[None]:
+        """The lock of those who write: another one, since a holder of the key's lock may have been stopped."""
+        return self._hold(_file_name(key, "write"), _WAIT_TO_WRITE, lambda: None)
+
+    @contextmanager
+    def _hold(self, name: str, patience: float, contended: Callable[[], None]) -> Generator[None]:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - of an extra
+
         with Folder.entered(self.directory, create=True) as folder, folder.open(name, os.O_RDWR | os.O_CREAT):
             pass  # it is there now, and to be trusted
         lock = FileLock(
@@ -162,23 +164,15 @@ class FileStore:
             fallback_to_soft=False,  # a soft lock would outlive a holder that is killed
             preserve_lock_file=True,
         )
-        holding = os.getpid(), key
-        with lock.acquire(timeout=max(timeout, 0.0), poll_interval=_POLL):
-            self._held.add(holding)
-            try:
-                yield
-            finally:
-                with self._turn.lock:  # a thread that writes under this lock comes to its end first
-                    self._held.discard(holding)
-
-    @contextmanager
-    def _alone(self, key: str) -> Generator[None]:
-        with self._turn.lock:
-            if (os.getpid(), key) in self._held:
-                yield
-                return
-        with self.lock(key, _WAIT_FOR_LOCK), self._turn.lock:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            contended()
+            lock.acquire(timeout=max(patience, 0.0), poll_interval=_POLL)
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _file_name(key: str, suffix: str) -> str:

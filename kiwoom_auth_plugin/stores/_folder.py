@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Generator
@@ -17,9 +18,10 @@ _POSIX = hasattr(os, "geteuid")
 _RETRIES, _PAUSE = (0 if _POSIX else 20), 0.01
 # No link is followed, and no pipe waits for its other end.
 _CAUTION = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+_OURS = re.compile(r"[0-9a-f]+\.(token|lock|write|tmp)")
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 # How systems refuse to open a link, a socket, a directory or what belongs to others.
-_REFUSALS = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP}
+_REFUSALS = {errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO, errno.EOPNOTSUPP}
 
 
 class Folder:
@@ -82,6 +84,8 @@ def _check_directory(path: Path, descriptor: int) -> None:
     if os.fstat(descriptor).st_uid != os.geteuid():
         raise _untrusted(path, "it belongs to another user: name a directory of your own")
     if _is_loose(descriptor):
+        if not all(_OURS.fullmatch(name) for name in os.listdir(descriptor)):
+            raise _untrusted(path, "others can read it, and it holds other files: name a directory of its own")
         os.fchmod(descriptor, 0o700)
         if _is_loose(descriptor):
             raise _untrusted(path, "its file system keeps no modes, so others can read it: name another one")

@@ -1,7 +1,10 @@
 """What the package asks of a store, and how the stores of the package ask for their libraries."""
 
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
+from types import TracebackType
 from typing import Protocol, cast
 
 STORE_METHODS = ("load", "save", "delete", "lock")
@@ -34,7 +37,7 @@ class TokenStore(Protocol):
 
         Args:
             key: as above.
-            value: at most 16 KiB of ASCII, sealed: encrypted and authenticated.
+            value: at most 32 KiB of ASCII, sealed: encrypted and authenticated.
             ttl: seconds after which it is worthless and may be forgotten.
         """
         ...
@@ -51,12 +54,32 @@ class TokenStore(Protocol):
         Args:
             key: as above.
             timeout: seconds. No holder keeps it for longer, so that is the lease where a lock outlives its holder.
-                Whoever waits for a holder that has died gets the lock ``timeout`` seconds later at most.
 
         Raises:
-            TimeoutError: others have held it for too long: that of one holder that died, and then of another's work.
+            TimeoutError: others have held it for twice as long: the time of one that died, and of the next one's work.
         """
         ...
+
+
+class Lock(AbstractContextManager[None]):
+    """A lock of the package's own stores, which tells as well whether it is others that it is waited for.
+
+    Args:
+        hold: given what to call when others turn out to hold it, the context manager that waits for it and holds it.
+    """
+
+    def __init__(self, hold: Callable[[Callable[[], None]], AbstractContextManager[None]]) -> None:
+        self.contended = threading.Event()
+        """Happens when the store has said that others hold it: from then on waiting is no fault of the store's."""
+        self._held = hold(self.contended.set)
+
+    def __enter__(self) -> None:
+        self._held.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._held.__exit__(kind, error, trace)
 
 
 def has_methods(candidate: object, *names: str) -> bool:

@@ -6,13 +6,14 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from kiwoom_auth_plugin._locks import Renewed
 
-from ._protocol import STORE_METHODS, TokenStore, checked_delay, has_methods, require
+from ._protocol import STORE_METHODS, Lock, TokenStore, checked_delay, has_methods, require
 
 _NAMESPACE = re.compile(r"[!-~]{1,200}")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
@@ -61,6 +62,8 @@ class RedisStore:
         require("redis", "redis", "cryptography")
         if not has_methods(client, "get", "set", "delete", "eval"):
             raise TypeError("client must be a Redis client, such as redis.Redis(): it has get, set, delete and eval")
+        if hasattr(client, "immediate_execute_command"):
+            raise TypeError("client must be a Redis client, such as redis.Redis(), not one of its pipelines")
         if hasattr(client, "__aenter__"):
             raise TypeError("client must be a synchronous Redis client, such as redis.Redis(), not an asyncio one")
         if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
@@ -137,8 +140,7 @@ class RedisStore:
         """
         self._send("delete", self._name(key))
 
-    @contextmanager
-    def lock(self, key: str, timeout: float) -> Generator[None]:
+    def lock(self, key: str, timeout: float) -> Lock:
         """The key's lock: at most one holder while the ``with`` block lasts, for ``timeout`` seconds at most.
 
         Args:
@@ -146,30 +148,36 @@ class RedisStore:
             timeout: seconds that the server keeps the lock of a holder that does not give it back.
 
         Raises:
-            TimeoutError: others have held it for one and a half times as long.
+            TimeoutError: others have held it for twice as long.
             Exception: the client's, mostly redis.RedisError.
         """
-        name, nonce = self._name(key) + b":lock", secrets.token_hex(16).encode()
+        return Lock(partial(self._hold, self._name(key) + b":lock", timeout))
+
+    @contextmanager
+    def _hold(self, name: bytes, timeout: float, contended: Callable[[], None]) -> Generator[None]:
+        nonce = secrets.token_hex(16).encode()
         try:
-            self._acquire(name, nonce, timeout)
+            self._acquire(name, nonce, timeout, contended)
             yield
-        finally:
-            # Also where it seems not to have been acquired: the answer may have been lost. If this is lost as well
-            # the lease ends the lock, and what was done under it is done.
+        except BaseException:
+            # Also where it seems not to have been acquired: the answer may have been lost.
             with suppress(Exception):
                 self._send("eval", _RELEASE, 1, name, nonce)
+            raise
+        self._send("eval", _RELEASE, 1, name, nonce)  # if this fails the lease ends the lock
 
-    def _acquire(self, name: bytes, nonce: bytes, timeout: float) -> None:
+    def _acquire(self, name: bytes, nonce: bytes, timeout: float, contended: Callable[[], None]) -> None:
         lease = _milliseconds(timeout)
         pause = _FIRST_PAUSE
         # The lease of a holder that died, and time for the next one to bring what all of them wait for.
-        deadline = self._monotonic() + 1.5 * timeout
+        deadline = self._monotonic() + 2 * timeout
         while not self._send("set", name, nonce, nx=True, px=lease):
             if self._send("eval", _HOLD_ON, 1, name, nonce, lease):
                 return
+            contended()
             left = deadline - self._monotonic()
             if left <= 0:
-                raise TimeoutError(f"others have held the lock for {1.5 * timeout:g} seconds")
+                raise TimeoutError(f"others have held the lock for {2 * timeout:g} seconds")
             self._sleep(min(left, pause * random.uniform(0.5, 1)))  # noqa: S311 - spreads the polls, hides nothing
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 

@@ -155,6 +155,7 @@ class Given:
     """An issue that costs nothing."""
 
     timeout = patience = 10.0
+    route = None
 
     def __call__(self, lookup: Callable[[bytes], AccessToken | None], *_takes_and_spent: object) -> AccessToken:
         """A token of the usual length."""
