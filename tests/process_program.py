@@ -69,11 +69,16 @@ def _watch(kind: Any) -> None:
     lock = kind.lock
 
     @contextlib.contextmanager
-    def told(self: Any, key: str, timeout: float) -> Any:
-        tell("asks")
-        with lock(self, key, timeout):
+    def telling(held: Any) -> Any:
+        with held:
             yield
         tell("left")
+
+    def told(self: Any, key: str, timeout: float) -> Any:
+        tell("asks")
+        asked = lock(self, key, timeout)
+        asked._held = telling(asked._held)  # in it, so that it tells as well whether it is others that it waits for
+        return asked
 
     kind.lock = told
 

@@ -12,10 +12,12 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +51,10 @@ def lock_file(directory):
     return directory / f"{KEY}.lock"
 
 
+def write_file(directory):
+    return directory / f"{KEY}.write"
+
+
 def remnant(directory):
     return directory / f"{KEY}.tmp"
 
@@ -64,6 +70,25 @@ def names(directory):
 def assert_free(store):
     with store.lock(KEY, PATIENCE):
         pass
+
+
+def assert_held(store):
+    with pytest.raises(TimeoutError), store.lock(KEY, 0):
+        pass
+
+
+def uses(store):
+    """All that can be done with a store, each with one key."""
+    return [store.load, store.delete, lambda key: store.save(key, NEW, 60), lambda key: store.lock(key, 1).__enter__()]
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Time that passes only while somebody sleeps, and then at once; the seconds that were slept."""
+    slept = []
+    monkeypatch.setattr(time, "perf_counter", lambda: sum(slept))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
 
 
 # What may be found in a file's place. Each leaves, besides, a file that must stay as it is.
@@ -271,7 +296,7 @@ def test_deleting_forgets_the_value_and_what_a_killed_writer_left(store, directo
     store.delete(KEY)
     store.delete(KEY)
     assert store.load(KEY) is None
-    assert names(directory) == [".lock"]
+    assert names(directory) == [".write"]
 
 
 def test_the_largest_value_is_64_kib(store, directory):
@@ -323,19 +348,57 @@ def show_mode(old, new, **named):
     replace(old, new, **named)
 os.replace = show_mode
 store.save(KEY, b"third", 60)
+with store.lock(KEY, 0):
+    pass
 """
     with Program(directory, code) as program:
         assert program.rest() == "second\n0o100600"
     assert mode(directory) == 0o700
     assert mode(directory.parent) & 0o700 == 0o700
-    assert [mode(path) for path in directory.iterdir()] == [0o600, 0o600]
+    assert names(directory) == [".lock", ".token", ".write"]
+    assert [mode(path) for path in directory.iterdir()] == [0o600] * 3
 
 
-def test_a_loose_directory_of_our_own_is_tightened(store, directory):
+OURS = ["token", "lock", "write", "tmp"]
+
+
+@pytest.mark.parametrize("use", range(4), ids=["load", "delete", "save", "lock"])
+@pytest.mark.parametrize("suffixes", [[], *([suffix] for suffix in OURS), OURS], ids="+".join)
+@pytest.mark.parametrize("loose", [0o755, 0o710, 0o1777], ids=oct)
+def test_a_loose_directory_that_is_empty_or_holds_only_our_files_is_tightened(store, directory, loose, suffixes, use):
     directory.mkdir()
-    directory.chmod(0o755)
-    assert store.load(KEY) is None
+    for suffix in suffixes:
+        (directory / f"{OTHER_KEY}.{suffix}").touch(0o600)
+    directory.chmod(loose)
+    uses(store)[use](KEY)
     assert mode(directory) == 0o700
+
+
+@pytest.mark.parametrize("use", range(4), ids=["load", "delete", "save", "lock"])
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "token", ".token", "AB.token", "ab.tokens", "a.b.token", "ab.token\n", "ab-token", "x/ab.lock"],
+)
+@pytest.mark.parametrize("loose", [0o755, 0o1777], ids=oct)
+def test_a_loose_directory_that_holds_something_else_is_neither_used_nor_changed(store, directory, loose, name, use):
+    directory.mkdir()
+    token_file(directory).write_bytes(OLD)
+    (directory / name).parent.mkdir(exist_ok=True)
+    (directory / name).touch()
+    directory.chmod(loose)
+    before = sorted(directory.iterdir())
+    with pytest.raises(PermissionError, match=f"Not trusted.*name a directory of its own.*{directory}"):
+        uses(store)[use](KEY)
+    assert mode(directory) == loose
+    assert sorted(directory.iterdir()) == before
+    assert token_file(directory).read_bytes() == OLD
+
+
+def test_other_files_do_not_matter_in_a_directory_that_is_private(store, directory):
+    directory.mkdir(0o700)
+    (directory / "notes.txt").touch()
+    store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
 
 
 def test_a_directory_that_cannot_be_tightened_is_not_trusted(store, directory, monkeypatch):
@@ -347,11 +410,18 @@ def test_a_directory_that_cannot_be_tightened_is_not_trusted(store, directory, m
         store.load(KEY)
 
 
-def test_a_loose_lock_file_of_our_own_is_tightened(store, directory):
+@pytest.mark.parametrize("loose", [0o666, 0o640, 0o601], ids=oct)
+def test_loose_lock_files_of_our_own_are_tightened(store, directory, loose):
     store.save(KEY, OLD, 60)
-    lock_file(directory).chmod(0o666)
     assert_free(store)
-    assert mode(lock_file(directory)) == 0o600
+    for file, use in (
+        (lock_file(directory), lambda: assert_free(store)),
+        (write_file(directory), lambda: store.save(KEY, NEW, 60)),
+        (write_file(directory), lambda: store.delete(KEY)),
+    ):
+        file.chmod(loose)
+        use()
+        assert mode(file) == 0o600
 
 
 def test_parents_may_be_links(tmp_path):
@@ -386,12 +456,7 @@ def test_a_directory_that_is_not_to_be_trusted_is_not_used(store, directory, tmp
     outside = tmp_path / "outside"
     make(directory, outside)
     before = directory.lstat()
-    for use in (
-        store.load,
-        store.delete,
-        lambda key: store.save(key, NEW, 60),
-        lambda key: store.lock(key, 1).__enter__(),
-    ):
+    for use in uses(store):
         with pytest.raises(PermissionError, match=f"Not trusted.*(remove it|name a).*{directory}"):
             use(KEY)
     assert directory.lstat()[:8] == before[:8]
@@ -414,7 +479,7 @@ class TestInAFilesPlace:
         if make is folder:
             with pytest.raises(IsADirectoryError, match=token_file(directory).name):
                 store.save(KEY, NEW, 60)
-            assert names(directory) == [".lock", ".token"]
+            assert names(directory) == [".token", ".write"]
             return
         store.save(KEY, NEW, 60)
         assert store.load(KEY) == NEW
@@ -430,7 +495,7 @@ class TestInAFilesPlace:
             return
         store.save(KEY, NEW, 60)
         assert store.load(KEY) == NEW
-        assert names(directory) == [".lock", ".token"]
+        assert names(directory) == [".token", ".write"]
         assert not outside.exists() or outside.read_bytes() == OLD
 
     def test_it_is_deleted_and_not_followed(self, store, directory, tmp_path, make):
@@ -442,7 +507,7 @@ class TestInAFilesPlace:
                 store.delete(KEY)
             return
         store.delete(KEY)
-        assert names(directory) == [".lock"]
+        assert names(directory) == [".write"]
         assert not outside.exists() or outside.read_bytes() == OLD
 
 
@@ -451,29 +516,60 @@ def test_a_lock_file_that_is_not_to_be_trusted_is_not_used(store, directory, tmp
     outside = tmp_path / "outside"
     directory.mkdir(0o700)
     make(lock_file(directory), outside)
+    before = lock_file(directory).lstat()
     with (
         pytest.raises(PermissionError, match=f"Not trusted.*remove it.*{lock_file(directory)}"),
         store.lock(KEY, PATIENCE),
     ):
         pass
-    with pytest.raises(PermissionError):
-        store.save(KEY, NEW, 60)
     assert names(directory) == [".lock"]
+    store.save(KEY, NEW, 60)  # has no need of it
+    assert store.load(KEY) == NEW
+    assert lock_file(directory).lstat()[:8] == before[:8]
     assert (outside.read_bytes() == OLD) if make in {link, hard_link} else not outside.exists()
 
 
-def test_an_error_of_another_kind_is_passed_on(store, directory, monkeypatch):
-    def fail(*_arguments, **_named):
-        raise OSError(errno.EMFILE, "Too many open files")
+@pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
+def test_a_lock_file_of_writers_that_is_not_to_be_trusted_is_not_used(store, directory, tmp_path, make):
+    store.save(KEY, OLD, 60)
+    write_file(directory).unlink()
+    outside = tmp_path / "outside"
+    make(write_file(directory), outside)
+    before = write_file(directory).lstat()
+    for write in (lambda: store.save(KEY, NEW, 60), lambda: store.delete(KEY)):
+        with pytest.raises(PermissionError, match=f"Not trusted.*remove it.*{write_file(directory)}"):
+            write()
+    assert names(directory) == [".token", ".write"]
+    assert store.load(KEY) == OLD
+    assert_free(store)  # has no need of it
+    assert write_file(directory).lstat()[:8] == before[:8]
+    assert (outside.read_bytes() == OLD) if make in {link, hard_link} else not outside.exists()
 
-    store.save(KEY, NEW, 60)
-    monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(OSError, match="Too many open files"):
-        store.load(KEY)
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize("use", range(4), ids=["load", "delete", "save", "lock"])
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_an_error_of_another_kind_is_passed_on(store, directory, monkeypatch, what, use, code):
+    """EACCES among them: what belongs to others may deny it, and so may what is ours, or a directory above."""
+    original = os.open
+
+    def fail(path, *arguments, **named):
+        if (os.fspath(path) == str(directory)) == (what == "directory"):
+            raise OSError(code, os.strerror(code), path)
+        return original(path, *arguments, **named)
+
+    store.save(KEY, OLD, 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(OSError, match=f"{os.strerror(code)}.*{directory}") as caught:
+            uses(store)[use](KEY)
+    assert caught.value.errno == code
+    assert "remove" not in str(caught.value)
+    assert store.load(KEY) == OLD
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not list open descriptors")
-def test_no_descriptor_is_left_open_or_handed_to_programs(store, directory):
+def test_no_descriptor_is_left_open_or_handed_to_programs(store, directory, monkeypatch):
     def ours():
         descriptors = {}
         for entry in Path("/proc/self/fd").iterdir():
@@ -491,8 +587,21 @@ def test_no_descriptor_is_left_open_or_handed_to_programs(store, directory):
         store.save(KEY, NEW, 60)
     with store.lock(KEY, 1):
         assert [os.get_inheritable(descriptor) for descriptor in ours()] == [False]
-        with pytest.raises(TimeoutError), FileStore(directory).lock(KEY, 0):
-            pass
+        assert_held(FileStore(directory))
+    assert ours() == []
+
+    replace, inherited = os.replace, []
+
+    def looked_at(*names, **named):
+        inherited.extend(os.get_inheritable(descriptor) for descriptor in ours())
+        with pytest.raises(TimeoutError):
+            FileStore(directory).delete(KEY)
+        replace(*names, **named)
+
+    monkeypatch.setattr(os, "replace", looked_at)
+    token_file(directory).rmdir()
+    store.save(KEY, NEW, 60)
+    assert inherited == [False, False]  # those of the directory and of the lock
     assert ours() == []
 
 
@@ -525,18 +634,122 @@ def test_an_error_of_its_block_comes_out_unchanged(store):
     assert ours.filename == "relative"
 
 
-def test_writing_needs_the_lock_and_gives_up_while_another_holds_it(directory):
+def test_a_lock_is_waited_for_twice_its_timeout(directory, hasty):
+    with FileStore(directory).lock(KEY, 1):
+        lock = FileStore(directory).lock(KEY, 4.0)
+        with pytest.raises(TimeoutError), lock:
+            pytest.fail("the lock is another's")
+    assert sum(hasty) == pytest.approx(8.0)
+    assert max(hasty) <= 0.05
+    assert lock.contended.is_set()
+
+
+def test_a_lock_that_is_given_back_late_is_had(directory, hasty, monkeypatch):
+    held = FileStore(directory).lock(KEY, 1)
+
+    def sleep(seconds):
+        if sum(hasty) < 7.5 <= sum(hasty) + seconds:
+            held.__exit__(None, None, None)
+        hasty.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    held.__enter__()
+    with FileStore(directory).lock(KEY, 4.0):
+        assert sum(hasty) == pytest.approx(7.5, abs=0.1)
+
+
+def test_a_lock_tells_at_once_that_others_hold_it_and_does_not_tell_it_of_itself(directory):
+    one, other = FileStore(directory).lock(KEY, 1), FileStore(directory).lock(KEY, PATIENCE)
+
+    def wait():
+        with other:
+            return other.contended.is_set()
+
+    crowd = Crowd()
+    crowd.threads(1, wait)
+    with one:
+        assert not other.contended.is_set()
+        crowd.go()
+        assert other.contended.wait(PATIENCE)
+    assert crowd.outcomes() == [True]
+    assert not one.contended.is_set()
+
+
+@pytest.mark.parametrize("timeout", [0, 1.0])
+def test_a_lock_that_is_free_is_not_contended(store, timeout):
+    for _ in range(2):
+        lock = store.lock(KEY, timeout)
+        assert not lock.contended.is_set()
+        with lock:
+            assert not lock.contended.is_set()
+        assert not lock.contended.is_set()
+
+
+def test_a_lock_that_cannot_be_had_for_another_reason_is_not_contended(store, directory):
+    directory.write_bytes(b"")
+    lock = store.lock(KEY, 1)
+    with pytest.raises(PermissionError), lock:
+        pass
+    assert not lock.contended.is_set()
+
+
+def test_writing_has_no_need_of_the_lock(directory):
     holder, other = FileStore(directory), FileStore(directory)
     with holder.lock(KEY, 1):
-        holder.save(KEY, OLD, 60)
-        with pytest.raises(TimeoutError):
-            other.save(KEY, NEW, 60)
-        with pytest.raises(TimeoutError):
-            other.delete(KEY)
-        assert other.load(KEY) == OLD
-        holder.delete(KEY)
-    other.save(KEY, NEW, 60)
-    assert holder.load(KEY) == NEW
+        for writer in (holder, other):
+            writer.save(KEY, OLD, 60)
+            assert other.load(KEY) == OLD
+            writer.delete(KEY)
+            assert other.load(KEY) is None
+        crowd = Crowd()
+        crowd.threads(1, lambda: holder.save(KEY, NEW, 60))
+        assert crowd.go().outcomes() == [None]
+        assert other.load(KEY) == NEW
+        assert_held(other)
+    assert names(directory) == [".lock", ".token", ".write"]
+
+
+def test_writing_gives_up_while_another_writes(store, directory, hasty):
+    store.save(KEY, OLD, 60)
+    with FileLock(write_file(directory), thread_local=False):
+        for write in (lambda: store.save(KEY, NEW, 60), lambda: store.delete(KEY)):
+            hasty.clear()
+            with pytest.raises(TimeoutError):
+                write()
+            assert sum(hasty) == pytest.approx(0.5)
+        hasty.clear()
+        assert store.load(KEY) == OLD
+        with store.lock(KEY, 0):
+            store.save(OTHER_KEY, NEW, 60)
+        assert not hasty
+    store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+    assert not hasty
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one object", "an object each"])
+def test_threads_that_write_exclude_each_other(directory, monkeypatch, shared):
+    one, inside, alone = FileStore(directory), threading.Lock(), []
+    replace = os.replace
+
+    def watched(*names, **named):
+        alone.append(inside.acquire(blocking=False))
+        time.sleep(0.01)
+        replace(*names, **named)
+        inside.release()
+
+    def write(value):
+        (one if shared else FileStore(directory)).save(KEY, value, 60)
+
+    monkeypatch.setattr(os, "replace", watched)
+    crowd = Crowd()
+    for number in range(4):
+        crowd.threads(1, lambda value=NEW * 500 * (number + 1): write(value))
+    with one.lock(KEY, 1):
+        assert crowd.go().outcomes() == [None] * 4
+    assert alone == [True] * 4
+    assert one.load(KEY) in {NEW * 500 * (number + 1) for number in range(4)}
+    assert names(directory) == [".lock", ".token", ".write"]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one object", "an object each"])
@@ -557,71 +770,21 @@ def test_threads_exclude_each_other(directory, shared):
     assert counter.read_text() == "30"
 
 
-def test_threads_of_one_object_may_all_write_while_it_holds_the_lock(store, directory):
-    def write_often():
-        for _ in range(30):
-            store.save(KEY, NEW * 500, 60)
-
-    crowd = Crowd()
-    crowd.threads(4, write_often)
-    with store.lock(KEY, 1):
-        assert crowd.go().outcomes() == [None] * 4
-    assert store.load(KEY) == NEW * 500
-    assert names(directory) == [".lock", ".token"]
-
-
-def test_a_lock_is_not_left_before_a_thread_that_writes_under_it_has_ended(store, directory, monkeypatch):
-    replace, writing, leaving, go_on = os.replace, threading.Event(), threading.Event(), threading.Event()
-
-    class Watched:
-        """The lock of those who write: whoever wants it while somebody writes is about to leave."""
-
-        def __init__(self, lock):
-            self._lock = lock
-
-        def __enter__(self):
-            if writing.is_set():
-                leaving.set()
-            self._lock.acquire()
-
-        def __exit__(self, *_error):
-            self._lock.release()
-
-    def slowly(*names, **named):
-        writing.set()
-        assert go_on.wait(PATIENCE)
-        replace(*names, **named)
-
-    def hold():
-        with store.lock(KEY, 1):
-            writer.start()
-            assert writing.wait(PATIENCE)
-
-    store._turn.lock = Watched(store._turn.lock)
-    monkeypatch.setattr(os, "replace", slowly)
-    writer = threading.Thread(target=store.save, args=(KEY, NEW, 60), daemon=True)
-    crowd = Crowd()
-    crowd.threads(1, hold)
-    crowd.go()
-    assert leaving.wait(PATIENCE)
-    with pytest.raises(TimeoutError), FileStore(directory).lock(KEY, 0):
-        pass
-    go_on.set()
-    assert crowd.outcomes() == [None]
-    writer.join(PATIENCE)
-    assert_free(FileStore(directory))
-
-
 def test_a_file_system_without_locks_is_an_error_and_leaves_nothing_that_locks(store, directory, monkeypatch):
     def fail(*_arguments):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", fail)
-        with pytest.raises(OSError, match="not implemented"), store.lock(KEY, PATIENCE):
+        lock = store.lock(KEY, PATIENCE)
+        with pytest.raises(OSError, match="not implemented"), lock:
             pass
+        assert not lock.contended.is_set()
+        for write in (lambda: store.save(KEY, NEW, 60), lambda: store.delete(KEY)):
+            with pytest.raises(OSError, match="not implemented"):
+                write()
     with store.lock(KEY, 0):
-        pass
+        store.save(KEY, NEW, 60)
 
 
 # Processes
@@ -630,8 +793,7 @@ def test_a_file_system_without_locks_is_an_error_and_leaves_nothing_that_locks(s
 def test_processes_exclude_each_other(store, directory):
     with Program(directory, 'with store.lock(KEY, 60):\n    tell("held")\n    input()') as holder:
         assert holder.line() == "held"
-        with pytest.raises(TimeoutError), store.lock(KEY, 0):
-            pass
+        assert_held(store)
         holder.go_on()
         assert_free(store)
         assert holder.rest() == ""
@@ -645,27 +807,69 @@ def test_the_lock_of_a_killed_process_is_free_at_once(store, directory):
             pass
 
 
-FORKED = """
-with store.lock(KEY, 60):
+def test_a_process_that_is_stopped_under_the_lock_does_not_keep_others_from_writing(store, directory):
+    with Program(directory, "with store.lock(KEY, 60):\n    stop_here()") as holder:
+        assert holder.line() == "here"
+        os.kill(holder.pid, signal.SIGSTOP)
+        store.save(KEY, OLD, 60)
+        store.delete(KEY)
+        assert store.load(KEY) is None
+        store.save(KEY, NEW, 60)
+        assert store.load(KEY) == NEW
+        assert_held(store)
+
+
+WRITING = "os.replace = stop_here\nstore.save(KEY, b'of the other', 60)"
+
+
+def test_processes_that_write_exclude_each_other(store, directory):
+    store.save(KEY, OLD, 60)
+    with Program(directory, WRITING) as writer:
+        assert writer.line() == "here"
+        with pytest.raises(TimeoutError):
+            store.save(KEY, NEW, 60)
+        with pytest.raises(TimeoutError):
+            store.delete(KEY)
+        assert names(directory) == [".tmp", ".token", ".write"]
+        assert remnant(directory).read_bytes() == b"of the other"
+        assert store.load(KEY) == OLD
+        assert_free(store)
+        store.save(OTHER_KEY, NEW, 60)
+        writer.kill()
+        store.save(KEY, NEW, 60)
+    assert store.load(KEY) == NEW
+
+
+FORKING = """
+def fork_here(*_names, **_named):
     child = os.fork()
     if child == 0:
         stop_here()
     tell(child)
     signal.pause()
 """
+FORKED = {
+    "lock": FORKING + "with store.lock(KEY, 60):\n    fork_here()",
+    "save": FORKING + "os.replace = fork_here\nstore.save(KEY, b'of the parent', 60)",
+}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
-def test_a_child_that_was_forked_under_the_lock_does_not_keep_it_when_its_parent_is_killed(store, directory):
-    with Program(directory, FORKED) as parent:
+@pytest.mark.parametrize("kind", FORKED)
+def test_a_child_that_was_forked_under_a_lock_does_not_keep_it_when_its_parent_is_killed(store, directory, kind):
+    def use():
+        with store.lock(KEY, 0.25) if kind == "lock" else nullcontext(store.save(KEY, NEW, 60)):
+            pass
+
+    with Program(directory, FORKED[kind]) as parent:
         told = {parent.line(), parent.line()}
         child = int((told - {"here"}).pop())
-        with pytest.raises(TimeoutError), store.lock(KEY, 0):
-            pass
+        with pytest.raises(TimeoutError):
+            use()
         parent.kill()
         try:
-            with store.lock(KEY, PATIENCE / 4):
-                os.kill(child, 0)  # it lives on
+            use()
+            os.kill(child, 0)  # it lives on
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -673,9 +877,12 @@ def test_a_child_that_was_forked_under_the_lock_does_not_keep_it_when_its_parent
 LEAVING_CHILD = """
 with store.lock(KEY, 60):
     if os.fork() == 0:
-        with suppress(TimeoutError):
-            store.save(KEY, b"of the child", 60)
-            tell("saved")
+        try:
+            with store.lock(KEY, 0):
+                tell("locked")
+        except TimeoutError:
+            tell("refused")
+        store.save(KEY, b"of the child", 60)
     else:
         os.wait()
         tell("child left")
@@ -686,10 +893,9 @@ with store.lock(KEY, 60):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
 def test_a_forked_child_holds_none_of_its_parents_locks_and_unlocks_none(store, directory):
     with Program(directory, LEAVING_CHILD) as parent:
-        assert parent.line() == "child left"
-        with pytest.raises(TimeoutError), store.lock(KEY, 0):
-            pass
-        assert store.load(KEY) is None
+        assert [parent.line(), parent.line()] == ["refused", "child left"]
+        assert_held(store)
+        assert store.load(KEY) == b"of the child"
         parent.go_on()
         assert parent.rest() == ""
     assert_free(store)
@@ -715,7 +921,7 @@ def test_no_process_sees_a_torn_value_though_several_write(directory):
         one.go_on()
         other.go_on()
         assert (one.rest(), other.rest()) == ("done", "done")
-    assert names(directory) == [".lock", ".token"]
+    assert names(directory) == [".token", ".write"]
 
 
 HALF_A_WRITE = (
@@ -732,11 +938,11 @@ def test_a_killed_writer_leaves_one_remnant_which_the_next_one_removes(store, di
         assert writer.line() == "here"
         assert store.load(KEY) == OLD
         writer.kill()
-    assert names(directory) == [".lock", ".tmp", ".token"]
+    assert names(directory) == [".tmp", ".token", ".write"]
     assert store.load(KEY) == OLD
     store.save(KEY, NEW, 60)
     assert store.load(KEY) == NEW
-    assert names(directory) == [".lock", ".token"]
+    assert names(directory) == [".token", ".write"]
 
 
 KILLED = """
@@ -789,7 +995,7 @@ def test_a_hundred_killed_processes_leave_no_torn_value_and_no_lock(store, direc
     with store.lock(KEY, 0):
         store.save(KEY, NEW, 60)
     assert store.load(KEY) == NEW
-    assert names(directory) == [".lock", ".token"]
+    assert names(directory) == [".lock", ".token", ".write"]
 
 
 # Disks
@@ -805,7 +1011,7 @@ def test_a_full_disk_leaves_the_old_value_and_no_remnant(disk):
     with pytest.raises(OSError, match="No space"):
         store.save(KEY, NEW * 500, 60)
     assert store.load(KEY) == OLD
-    assert names(disk / "tokens") == [".lock", ".token"]
+    assert names(disk / "tokens") == [".token", ".write"]
     (disk / "filler").unlink()
     store.save(KEY, NEW * 500, 60)
     assert store.load(KEY) == NEW * 500
@@ -847,7 +1053,7 @@ def test_a_value_that_is_cut_off_leaves_the_old_one_and_no_remnant(store, direct
         assert program.line() == OLD.decode()
         assert program.rest() == ""
     assert store.load(KEY) == b"y" * 1000
-    assert names(directory) == [".lock", ".token"]
+    assert names(directory) == [".token", ".write"]
 
 
 # Windows
@@ -883,7 +1089,7 @@ def test_the_way_of_windows_works_too(windows, store, directory):
     assert store.load(KEY) == NEW
     store.delete(KEY)
     assert store.load(KEY) is None
-    assert names(directory) == [".lock"]
+    assert names(directory) == [".lock", ".write"]
 
 
 @pytest.mark.parametrize("function", ["replace", "open", "unlink"])
@@ -904,4 +1110,4 @@ def test_what_windows_refuses_for_long_is_an_error_and_the_old_value_stays(windo
         with pytest.raises(PermissionError):
             store.save(KEY, NEW, 60)
     assert store.load(KEY) == OLD
-    assert names(directory) == [".lock", ".token"]
+    assert names(directory) == [".token", ".write"]

@@ -82,9 +82,13 @@ def is_free(store, name):
 
 
 def opened(shared, kiwoom):
-    """The token that is in the store."""
-    token = Seal(kiwoom.appkey, kiwoom.url, Masked(kiwoom.secretkey), SYSTEM).open(shared.store().load(key(kiwoom)))
-    return token and token.value
+    """The token that is in the store, or None."""
+    value = shared.store().load(key(kiwoom))
+    if value is None:
+        return None
+    token = Seal(kiwoom.appkey, kiwoom.url, Masked(kiwoom.secretkey), SYSTEM).open(value)
+    assert token is not None, "rubbish is in the store"
+    return token.value
 
 
 # One issue
@@ -203,6 +207,27 @@ def test_a_child_forked_under_the_lock_and_a_stranger_outlive_the_killed_parent(
 
 
 @forks
+def test_a_holder_that_is_stopped_costs_those_who_wait_two_leases_and_later_ones_nothing(shared, kiwoom):
+    """As by a debugger, or by ^Z: it keeps the lock of the files, and others can save a token all the same."""
+    with shared.program(kiwoom, timeout=0.5, max_delay=0.5) as program:
+        with kiwoom.hold() as gate:
+            [holder] = program.fork(1, "get_token")
+            gate.wait_for(1)
+            os.kill(holder, signal.SIGSTOP)
+        [waiting] = program.fork(1, "get_token")
+        token = program.hear("get_token")[0]
+        assert opened(shared, kiwoom) == token == kiwoom.token
+        program.fork(5, "get_token")
+        assert program.hear("get_token", 5) == [token] * 5
+        assert issues(kiwoom) == 2
+        os.kill(holder, signal.SIGKILL)
+        ended = program.reap()
+        assert ended.pop(holder) == -signal.SIGKILL
+        assert ended.pop(waiting) == 0
+        assert list(ended.values()) == [0] * 5
+
+
+@forks
 @pytest.mark.parametrize("ask", ["get_token", "aget_token"])
 def test_a_program_that_ends_with_its_first_token_has_saved_it_and_left_the_lock(shared, kiwoom, ask):
     with shared.program(kiwoom) as program:
@@ -227,7 +252,7 @@ def test_random_kills_leave_no_torn_value_no_lock_and_nothing_that_fails(shared,
         assert program.hear("killed", KILLS) == [-signal.SIGKILL] * KILLS
         program.hear("storm")
     keys = {key(kiwoom, *account) for account in accounts}
-    assert suffixes(shared, keys) <= {"", ".token", ".lock", ".tmp", ":lock"}
+    assert suffixes(shared, keys) <= {"", ".token", ".lock", ".write", ".tmp", ":lock"}
     with shared.program(kiwoom) as program:
         for account in accounts:
             program.fork(1, "use_after_storm", *account)
@@ -236,7 +261,7 @@ def test_random_kills_leave_no_torn_value_no_lock_and_nothing_that_fails(shared,
             assert then == [0, "a token", "nothing", "a token", 0]
         assert list(program.reap().values()) == [0] * len(accounts)
     assert all(is_free(shared.store(), name) for name in keys)
-    assert suffixes(shared, keys) <= {"", ".token", ".lock"}
+    assert suffixes(shared, keys) <= {"", ".token", ".lock", ".write"}
 
 
 def suffixes(shared, keys):

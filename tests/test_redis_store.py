@@ -137,6 +137,18 @@ def test_a_class_is_no_client():
         RedisStore(redis.Redis)
 
 
+@pytest.mark.parametrize("options", [{}, {"transaction": False}], ids=["transaction", "no transaction"])
+def test_a_pipeline_is_refused(client, options):
+    with client.pipeline(**options) as pipeline, pytest.raises(TypeError, match=r"^client must.*, not one of its pipe"):
+        RedisStore(pipeline)
+
+
+def test_a_pipeline_of_valkey_is_refused():
+    valkey = pytest.importorskip("valkey", reason="needs the package valkey")
+    with valkey.Valkey().pipeline() as pipeline, pytest.raises(TypeError, match=r"^client must.*, not one of its pipe"):
+        RedisStore(pipeline)
+
+
 @pytest.mark.parametrize("kind", ["Redis", "RedisCluster"])
 def test_an_asyncio_client_is_refused(kind):
     with pytest.raises(TypeError, match=r"^client must be a synchronous Redis client"):
@@ -290,9 +302,13 @@ def test_garbage_that_the_client_would_decode_is_loaded_or_a_value_error(server,
         assert store.load(KEY) == b"sealed"
 
 
-def test_an_answer_that_is_no_value_is_a_type_error(client):
-    with client.pipeline() as pipeline, pytest.raises(TypeError, match="type Pipeline"):
-        RedisStore(pipeline).load(KEY)
+@pytest.mark.parametrize(
+    "answer", [5, True, bytearray(b"sealed"), ["sealed"]], ids=lambda answer: type(answer).__name__
+)
+def test_an_answer_that_is_no_value_is_a_type_error(answer):
+    client = SimpleNamespace(get=lambda _name: answer, set=print, delete=print, eval=print)
+    with pytest.raises(TypeError, match=f"answered GET with a value of type {type(answer).__name__}$"):
+        RedisStore(client).load(KEY)
 
 
 # Clients and servers
@@ -472,12 +488,14 @@ def test_nonces_are_not_repeated(store, admin):
     assert all(len(bytes.fromhex(nonce.decode())) == 16 for nonce in nonces)
 
 
-def test_who_waits_gives_up_after_one_and_a_half_leases(store, admin, clock):
+def test_who_waits_gives_up_after_two_leases(store, admin, clock):
     store._monotonic, store._sleep = lambda: clock.monotonic_time, clock._sleep
     admin.set(LOCK, "another's")
-    with pytest.raises(TimeoutError, match=r"^others have held the lock for 6 seconds$"), store.lock(KEY, 4.0):
+    lock = store.lock(KEY, 4.0)
+    with pytest.raises(TimeoutError, match=r"^others have held the lock for 8 seconds$"), lock:
         pytest.fail("the lock is another's")
-    assert sum(clock.slept) == pytest.approx(6.0)
+    assert lock.contended.is_set()
+    assert sum(clock.slept) == pytest.approx(8.0)
     assert all(pause <= 0.2 for pause in clock.slept)
     assert clock.slept[0] <= 0.02
     assert all(pause >= 0.1 for pause in clock.slept[7:-1])
@@ -495,10 +513,65 @@ def test_who_waits_gets_the_lock_that_is_given_back(store, admin):
     assert crowd.outcomes() == [True]
 
 
-def test_an_error_in_the_block_releases_the_lock_and_is_not_masked(store, admin):
-    with pytest.raises(ZeroDivisionError), store.lock(KEY, LEASE):
-        raise ZeroDivisionError
+def test_a_lock_tells_that_others_hold_it_before_it_waits_and_does_not_tell_it_of_itself(store, admin):
+    one, other = store.lock(KEY, LEASE), store.lock(KEY, LEASE)
+    told, sleep = [], store._sleep
+
+    def note(seconds):
+        told.append(other.contended.is_set())
+        sleep(seconds)
+
+    def wait():
+        with other:
+            return other.contended.is_set()
+
+    store._sleep = note
+    crowd = Crowd()
+    crowd.threads(1, wait)
+    with one:
+        assert not other.contended.is_set()
+        crowd.go()
+        assert other.contended.wait(PATIENCE)
+    assert crowd.outcomes() == [True]
+    assert set(told) == {True}
+    assert not one.contended.is_set()
+
+
+def test_a_lock_that_is_free_is_not_contended(store, admin):
+    for _ in range(2):
+        lock = store.lock(KEY, LEASE)
+        assert not lock.contended.is_set()
+        with lock:
+            assert not lock.contended.is_set()
+        assert not lock.contended.is_set()
+
+
+def test_a_lock_that_cannot_be_had_for_another_reason_is_not_contended(store, admin):
+    admin.lpush(LOCK, "a list")
+    lock = store.lock(KEY, LEASE)
+    with pytest.raises(redis.ResponseError), lock:
+        pytest.fail("the lock is no lock")
+    assert not lock.contended.is_set()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, redis.ConnectionError, TimeoutError])
+def test_an_error_in_the_block_releases_the_lock_and_is_not_masked(store, admin, error):
+    ours = error()
+    with pytest.raises(error) as caught, store.lock(KEY, LEASE):
+        raise ours
+    assert caught.value is ours
     assert not admin.exists(LOCK)
+
+
+def test_an_interrupt_of_who_waits_leaves_the_lock_alone(store, admin):
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    store._sleep = interrupt
+    admin.set(LOCK, "another's")
+    with pytest.raises(KeyboardInterrupt), store.lock(KEY, LEASE):
+        pytest.fail("the lock is another's")
+    assert admin.get(LOCK) == b"another's"
 
 
 def lossy(when):
@@ -541,10 +614,12 @@ def test_a_lock_is_ours_although_the_client_had_to_ask_twice(server, admin):
         return admin.pexpire(LOCK, 5000)
 
     with lossy_store(server, when, retries=1) as store:
-        with store.lock(KEY, LEASE):
+        lock = store.lock(KEY, LEASE)
+        with lock:
             assert lost
             assert admin.pttl(LOCK) > 5000
             assert is_held(store)
+            assert not lock.contended.is_set()  # it was ours all the time
         assert not admin.exists(LOCK)
 
 
@@ -556,6 +631,35 @@ def test_a_lock_whose_answer_is_lost_is_not_left_behind(server, admin):
     ):
         pytest.fail("nobody knows whether the lock is ours")
     assert not admin.exists(LOCK)
+
+
+def test_a_release_whose_answer_is_lost_is_an_error_after_a_block_that_succeeded(server, admin):
+    done = []
+    with lossy_store(server, lambda command: command[0] == "EVAL", retries=0) as store:
+        with pytest.raises(redis.ConnectionError, match="lost"), store.lock(KEY, LEASE):
+            done.append("all of the block")
+        assert not admin.exists(LOCK)
+        with pytest.raises(ZeroDivisionError), store.lock(KEY, LEASE):
+            raise ZeroDivisionError
+    assert done == ["all of the block"]
+    assert not admin.exists(LOCK)
+
+
+def test_a_release_that_the_server_refuses_is_an_error_and_the_lease_ends_the_lock(server, admin):
+    """As for a user who may not do EVAL: without an error nobody would know why all others wait."""
+    admin.acl_setuser(
+        "narrower", enabled=True, reset=True, passwords=["+secret"], keys=["kiwoom-auth:*"],
+        commands=["+get", "+set", "+del"],
+    )  # fmt: skip
+    with server.client(username="narrower", password="secret", **once(**PATIENT)) as client:
+        store = RedisStore(client)
+        with pytest.raises(redis.exceptions.NoPermissionError), store.lock(KEY, LEASE):
+            store.save(KEY, b"sealed", LEASE)
+        assert store.load(KEY) == b"sealed"
+        assert 0 < admin.pttl(LOCK) <= LEASE * 1000
+        admin.delete(LOCK)
+        with pytest.raises(ZeroDivisionError), store.lock(KEY, LEASE):
+            raise ZeroDivisionError
 
 
 # What goes wrong
@@ -630,10 +734,10 @@ def test_a_server_that_is_away_is_an_error_until_it_is_back():
         assert use(store)
 
 
-def test_a_server_that_ends_under_the_lock_harms_neither_result_nor_error():
+def test_a_server_that_ends_under_the_lock_is_an_error_unless_there_is_another():
     with RedisServer() as server, server.client(**once(**PATIENT)) as client:
         store = RedisStore(client)
-        with store.lock(KEY, LEASE):
+        with pytest.raises(redis.ConnectionError), store.lock(KEY, LEASE):
             server.kill()
         server.restart()
         with pytest.raises(ZeroDivisionError), store.lock(KEY, LEASE):
@@ -648,10 +752,15 @@ def test_a_server_that_ends_is_an_error_to_who_waits():
         began = waiting(store)
         crowd = Crowd()
         crowd.threads(1, lambda: use(store))
-        with store.lock(KEY, LEASE):
-            crowd.go()
-            assert began.wait(PATIENCE)
-            server.kill()
+
+        def end_under_the_lock():
+            with store.lock(KEY, LEASE):
+                crowd.go()
+                assert began.wait(PATIENCE)
+                server.kill()
+
+        with pytest.raises(redis.ConnectionError):
+            end_under_the_lock()
         assert [type(outcome) for outcome in crowd.outcomes()] == [redis.ConnectionError]
 
 

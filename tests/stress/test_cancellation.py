@@ -20,7 +20,7 @@ from ..crowd import PATIENCE, land  # noqa: TID252 - tests are not installed
 
 pytestmark = [pytest.mark.stress, pytest.mark.filterwarnings("error")]
 
-ROUNDS = 60
+ROUNDS = 150
 TASKS = 250
 LOOPS = ("asyncio", "asyncio", "trio")
 THREADS = 20
