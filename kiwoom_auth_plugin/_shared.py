@@ -151,6 +151,8 @@ class Visit:
         self._holding = None
         if holding.error is not None:
             self._fails(holding.place, "release", words(holding.error))
+        elif not holding.is_under_way:
+            holding.place.works(self._host, "release")
 
     def _await(self, holding: Holding, look: Callable[[], AccessToken | None], give_up: float) -> AccessToken | None:
         """Wait for the lock, and look meanwhile for what its holder leaves. Waiting for a holder is no delay."""

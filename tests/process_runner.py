@@ -34,6 +34,7 @@ class Program:
         self._plan = {**keys, "store": store, "options": options, "lifetime": PATIENCE}
         self._lines: queue.Queue[bytes] = queue.Queue()
         self._heard: defaultdict[str, deque[tuple[int, Any]]] = defaultdict(deque)
+        self._expected: list[str] = []
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-P", "-W", "error", str(PROGRAM), json.dumps(self._plan)]
@@ -66,8 +67,14 @@ class Program:
         complaints = self._complaints.read().decode()
         self._complaints.close()
         if kind is None:
-            assert not complaints, complaints
+            lines = complaints.splitlines()
+            assert len(lines) == len(self._expected), complaints
+            assert all(expected in line for expected, line in zip(self._expected, lines, strict=True)), complaints
             assert not self._reader.is_alive(), "a child of the program lives on"
+
+    def expect(self, complaint: str) -> None:
+        """Have it complain of this once, in a line on standard error, after what was expected before."""
+        self._expected.append(complaint)
 
     def tell(self, *what: Any) -> None:
         """Tell it to do something."""

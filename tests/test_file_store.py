@@ -377,7 +377,18 @@ def test_a_loose_directory_that_is_empty_or_holds_only_our_files_is_tightened(st
 @pytest.mark.parametrize("use", range(4), ids=["load", "delete", "save", "lock"])
 @pytest.mark.parametrize(
     "name",
-    ["notes.txt", "token", ".token", "AB.token", "ab.tokens", "a.b.token", "ab.token\n", "ab-token", "x/ab.lock"],
+    [
+        "notes.txt",
+        "token",
+        ".token",
+        "AB.token",
+        "ab.tokens",
+        "ab.txt",
+        "a.b.token",
+        "ab.token\n",
+        "ab-token",
+        "x/ab.lock",
+    ],
 )
 @pytest.mark.parametrize("loose", [0o755, 0o1777], ids=oct)
 def test_a_loose_directory_that_holds_something_else_is_neither_used_nor_changed(store, directory, loose, name, use):
@@ -616,6 +627,16 @@ def test_two_objects_of_one_process_exclude_each_other(directory):
         with other.lock(OTHER_KEY, 0):
             pass
     with other.lock(KEY, 0), pytest.raises(TimeoutError), one.lock(KEY, -1):
+        pass
+
+
+def test_a_lock_is_free_after_its_block_though_its_object_lives_on(store, monkeypatch):
+    monkeypatch.setattr(FileLock, "__del__", lambda _lock: None)
+    lock = store.lock(KEY, 1)
+    with lock:
+        store.save(KEY, NEW, 60)
+        store.delete(KEY)
+    with store.lock(KEY, 0):
         pass
 
 

@@ -143,6 +143,15 @@ def test_a_pipeline_is_refused(client, options):
         RedisStore(pipeline)
 
 
+def test_a_pipeline_of_a_cluster_is_refused():
+    with (
+        ClusterServer() as server,
+        redis.RedisCluster("127.0.0.1", server.port) as cluster,
+        pytest.raises(TypeError, match=r"^client must.*, not one of its pipe"),
+    ):
+        RedisStore(cluster.pipeline())
+
+
 def test_a_pipeline_of_valkey_is_refused():
     valkey = pytest.importorskip("valkey", reason="needs the package valkey")
     with valkey.Valkey().pipeline() as pipeline, pytest.raises(TypeError, match=r"^client must.*, not one of its pipe"):

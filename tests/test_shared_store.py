@@ -1044,6 +1044,12 @@ def test_a_lock_that_cannot_be_given_back_is_told(make_auth, replacing, clock, s
     make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
     (warning,) = warnings(caplog)
     assert "release: OSError: no permission to EVAL" in warning
+    caplog.set_level(logging.INFO)
+    shelf.failing = {}
+    clock.advance(16)
+    shelf.values.clear()
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    assert any("is used again" in record.getMessage() for record in caplog.records)
 
 
 def test_two_stores_whose_locks_never_come_are_waited_for_no_longer_than_one(

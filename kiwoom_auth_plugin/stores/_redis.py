@@ -62,7 +62,7 @@ class RedisStore:
         require("redis", "redis", "cryptography")
         if not has_methods(client, "get", "set", "delete", "eval"):
             raise TypeError("client must be a Redis client, such as redis.Redis(): it has get, set, delete and eval")
-        if hasattr(client, "immediate_execute_command"):
+        if hasattr(client, "execute"):
             raise TypeError("client must be a Redis client, such as redis.Redis(), not one of its pipelines")
         if hasattr(client, "__aenter__"):
             raise TypeError("client must be a synchronous Redis client, such as redis.Redis(), not an asyncio one")
