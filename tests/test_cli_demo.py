@@ -34,8 +34,9 @@ RAN = [
 
 
 @pytest.fixture
-def without_httpx2(monkeypatch):
+def without_extras(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx2", None)
+    monkeypatch.setitem(sys.modules, "filelock", None)
 
 
 def rows(output):
@@ -99,19 +100,19 @@ def test_the_demo_runs_on_every_console(encoding):
     done = run("demo", encoding=encoding)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert (KOREAN[:18] in done.stdout) == (encoding != "ascii")
+    assert (KOREAN[:14] in done.stdout) == (encoding != "ascii")
     assert "?" not in done.stdout
 
 
-def test_the_demo_can_be_printed_to_something_that_is_no_console(without_httpx2):
+def test_the_demo_can_be_printed_to_something_that_is_no_console(without_extras):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         assert main(["demo"]) == 0
-    assert KOREAN.replace("148", "145") in output.getvalue()
+    assert KOREAN.replace("148", "142").replace("6회", "5회") in output.getvalue()
 
 
 def test_the_demo_leaves_out_what_is_not_installed():
     program = (
-        "import sys; sys.modules['httpx2'] = sys.modules['trio'] = None;"
+        "import sys; sys.modules['httpx2'] = sys.modules['trio'] = sys.modules['filelock'] = None;"
         "from kiwoom_auth_plugin.cli import main; sys.exit(main())"
     )
     done = run("demo", program=program)
@@ -119,7 +120,8 @@ def test_the_demo_leaves_out_what_is_not_installed():
     assert done.stderr == ""
     assert rows(done.stdout)[3] == "httpx2: Client 0 1 0 skipped: httpx2 is not installed"
     assert rows(done.stdout)[5] == "trio: 10 tasks, httpx.AsyncClient 0 1 0 skipped: trio is not installed"
-    assert "6 AU10001 calls, 61 repeated calls, 135 of 135 calls answered." in done.stdout
+    assert rows(done.stdout)[10] == "3 processes in turn: FileStore 0 5 0 skipped: filelock is not installed"
+    assert "5 AU10001 calls, 61 repeated calls, 132 of 132 calls answered." in done.stdout
 
 
 def test_the_demo_stays_on_this_machine_whatever_proxy_the_environment_names():

@@ -20,13 +20,15 @@ from kiwoom_auth_plugin.testing import recorded
 from .clients import BODY, HEADERS, TR
 from .crowd import PATIENCE, Crowd, land
 
+FORKING = threading.Lock()
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork does not exist on this platform")
 
 
 def in_a_fork(call):
     """What the call returns in a forked child, as a string; the child is killed if it hangs."""
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
+    # One at a time: where filelock is imported, it refuses a fork while another thread forks.
+    with FORKING, warnings.catch_warnings():
         # Since 3.12: "This process is multi-threaded, use of fork() may lead to deadlocks in the child".
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
