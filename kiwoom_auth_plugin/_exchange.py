@@ -1,6 +1,7 @@
 """One exchange with Kiwoom's token endpoints: up to three attempts within one time-out, and what it all needs."""
 
 import random
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
@@ -153,12 +154,18 @@ class Exchange:
         self._persist(attempt, self._clock.monotonic() + self.timeout)
 
     def forget(self, token: Masked) -> None:
-        """Take a token out of the store, so that no other process starts with it; one in its place stays."""
-        if self._store is None:
-            return
+        """Take a token out of the store, so that no other process starts with it; one in its place stays.
+
+        In a thread, since this may be an event loop's; no daemon, since the program may end now.
+        """
+        if self._store is not None:
+            with suppress(RuntimeError):  # no thread is to be had
+                threading.Thread(target=self._forget, args=(self._store, token), name="kiwoom-auth-forget").start()
+
+    def _forget(self, store: SharedStore, token: Masked) -> None:
         with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
-            visit = self._store.visit(self._seal(self._secretkey.reveal(self._host)))
-            with visit.lock(self._store.lease(0.0)):
+            visit = store.visit(self._seal(self._secretkey.reveal(self._host)))
+            with visit.lock(store.lease(0.0)):
                 visit.forget(token)
 
     def _seal(self, secretkey: Masked) -> Seal:

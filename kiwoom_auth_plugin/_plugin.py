@@ -1,9 +1,7 @@
 """``KiwoomBearerAuth``: attaches the token to the calls of requests and httpx, reads the answer, repeats once."""
 
 import os
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -180,10 +178,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         """
         refused = Masked(token)
         self._source.invalidate(refused)
-        if self._store is not None:
-            # In a thread, since this may be an event loop; no daemon, since the program may end now.
-            with suppress(RuntimeError):  # no thread is to be had
-                threading.Thread(target=self._by_requests.forget, args=(refused,), name="kiwoom-auth-forget").start()
+        self._by_requests.forget(refused)
 
     def revoke(self) -> None:
         """Revoke the cached token (AU10002) and forget it; without one, do nothing.

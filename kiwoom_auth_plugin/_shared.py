@@ -196,10 +196,12 @@ class Visit:
 
     def _load(self, place: Place) -> AccessToken | None:
         def load() -> AccessToken | None:
-            value: object = place.store.load(self._seal.key)
-            if value is not None and not isinstance(value, (bytes, bytearray, memoryview)):
+            value = cast("object", place.store.load(self._seal.key))
+            if value is None:
+                return None
+            if not isinstance(value, (bytes, bytearray, memoryview)):
                 raise TypeError
-            return None if value is None else self._seal.open(bytes(value))
+            return self._seal.open(bytes(cast("bytes", value)))
 
         return self._ask(place, "load", load)
 

@@ -242,3 +242,27 @@ def test_a_patient_caller_does_not_fail_with_an_impatient_one(make_auth, kiwoom_
         assert isinstance(outcome, TokenEndpointUnreachable)
         gate.wait_for(2)
     assert crowd.outcomes() == [kiwoom_emulator.token]
+
+
+@pytest.mark.anyio
+async def test_tasks_of_one_loop_wait_for_their_own_time_out_each(make_auth, kiwoom_emulator):
+    """The loop has one timer for them: who is woken by the others' goes on waiting."""
+    cache, crowd = {}, Crowd()
+    crowd.threads(1, make_auth(cache=cache, timeout=60.0).get_token)
+    slow, quick = (make_auth(cache=cache, timeout=seconds) for seconds in (50.0, 0.2))
+    tokens = []
+
+    async def wait():
+        tokens.append(await slow.aget_token())
+
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        await anyio.to_thread.run_sync(gate.wait_for, 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(TokenEndpointUnreachable):
+                await quick.aget_token()
+            gate.release()
+    assert crowd.outcomes() == tokens == [kiwoom_emulator.token]
+    assert kiwoom_emulator.issued == 1
