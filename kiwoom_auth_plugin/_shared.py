@@ -1,5 +1,6 @@
 """The token stores as an exchange uses them: sealed, bounded in time, and never the cause of a failure."""
 
+import errno
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ class Visit:
         self._share = max_delay / len(places)
         self._left = dict.fromkeys(places, self._share)
         self._holding: Holding | None = None
+        self._is_behind = False
+        """Whether the store that is asked first lacks what another one had."""
 
     def obtain(self, takes: Takes, issue: Callable[[], AccessToken], lease: float) -> AccessToken:
         """The token that another process has left, or else what ``issue`` brings, left for the others.
@@ -82,6 +85,9 @@ class Visit:
         """
         token = self.find(takes)
         if token is not None:
+            if self._is_behind:
+                with self.lock(lease, lambda: token):  # whoever holds it brings the store up to date
+                    self.find(takes)
             return token
         with self.lock(lease, lambda: self.find(takes)) as left:
             token = left or self.find(takes)
@@ -98,8 +104,9 @@ class Visit:
             return None
         latest = max(wanted, key=lambda token: token.dated)
         # Without the lock a store that is asked first is not written to: somebody may be about to do it.
-        behind = [place for place in self._places[self._holding is None :] if _is_older(tokens[place], latest)]
-        self._save(latest, behind)
+        behind = [place for place in self._places if _is_older(tokens[place], latest)]
+        self._is_behind = self._places[0] in behind and self._is_open(self._places[0])
+        self._save(latest, [place for place in behind if self._holding is not None or place is not self._places[0]])
         return latest
 
     def forget(self, value: str) -> None:
@@ -200,7 +207,7 @@ class Visit:
             if value is None:
                 return None
             if not isinstance(value, (bytes, bytearray, memoryview)):
-                raise TypeError
+                raise OSError(errno.EINVAL, "load must return bytes or None")
             return self._seal.open(bytes(cast("bytes", value)))
 
         return self._ask(place, "load", load)

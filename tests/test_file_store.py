@@ -159,6 +159,12 @@ def test_the_default_directory_is_the_users_cache(tmp_path, monkeypatch):
         assert FileStore().directory == tmp_path / "kiwoom_auth_plugin"
 
 
+def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert FileStore("~/tokens").directory == tmp_path / "tokens"
+
+
 def test_construction_touches_no_file(directory, monkeypatch):
     for function in ("open", "mkdir", "stat", "lstat"):
         monkeypatch.setattr(os, function, lambda *_arguments, **_named: pytest.fail("a file was touched"))

@@ -802,10 +802,23 @@ def test_the_fallback_already_has_the_token_when_the_store_goes_away(make_auth, 
 
 
 def test_a_store_that_has_lost_everything_is_no_reason_to_issue(make_auth, replacing, clock, chain):
+    """Not on this machine, where the fallback has the token, nor on others, which find it in the store again."""
     make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
     chain.values.clear()
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == replacing.token
+    chain.fallback = None
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == replacing.token
     assert attempts(replacing) == 1
+
+
+def test_a_store_whose_lock_others_hold_is_brought_up_to_date_by_them(make_auth, replacing, clock, chain):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    token = auth.get_token()
+    chain.values.clear()
+    with chain.lock(key_of(auth, clock), 60.0):
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == token
+        assert chain.values == {}
+    land()
 
 
 def test_after_an_outage_the_later_token_wins(make_auth, replacing, clock, chain):
@@ -1014,7 +1027,7 @@ def test_a_store_that_gives_no_bytes_fails(make_auth, replacing, clock, shelf, c
     shelf.values[key_of(auth, clock)] = value
     assert auth.get_token() == replacing.token
     (warning,) = warnings(caplog)
-    assert warning.endswith("load: TypeError")
+    assert warning.endswith("load must return bytes or None")
 
 
 def test_the_delay_is_that_of_the_store_that_was_given(make_auth, replacing, clock, tmp_path):

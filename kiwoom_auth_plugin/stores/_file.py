@@ -26,7 +26,8 @@ class FileStore:
     where the user's profile protects them.
 
     Args:
-        directory: where the files are; None: the user's cache directory, ``~/.cache/kiwoom_auth_plugin`` on Linux.
+        directory: where the files are, ``~`` being the home directory; None: the user's cache directory,
+            ``~/.cache/kiwoom_auth_plugin`` on Linux.
         max_delay: seconds that the store may delay an exchange with the token endpoint: more than 0, at most 60.
 
     Raises:
@@ -46,7 +47,7 @@ class FileStore:
             raise TypeError("directory must be None, a string or a path of pathlib's")
         if not path or "\0" in path:
             raise ValueError("directory must be a path: not empty, no null characters")
-        self.directory = Path(path)
+        self.directory = Path(path).expanduser()
         """Where the files are."""
         with suppress(OSError):  # the working directory is gone
             self.directory = self.directory.absolute()

@@ -116,7 +116,7 @@ def require(extra: str, *modules: str) -> None:
             import_module(module)
         except ImportError as error:
             raise ImportError(
-                f"the {extra} store needs the package {module}, which cannot be imported ({type(error).__name__}); "
+                f"a store needs the package {module}, which cannot be imported ({type(error).__name__}); "
                 f"install it: python -m pip install 'kiwoom_auth_plugin[{extra}]'",
                 name=module,
             ) from None
