@@ -35,7 +35,8 @@ def token_store(store: TokenStore | None) -> TokenStore | None:
             if not has_methods(link, *STORE_METHODS):
                 raise TypeError(f"{name} must have the methods of a TokenStore: load, save, delete and lock")
             checked_delay(getattr(link, "max_delay", MAX_DELAY))
-        require("file", "cryptography")
+        # All that a seal needs, now: a child forked in the middle of an import could never import it again.
+        require("file", "cryptography", "cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf")
     return store
 
 

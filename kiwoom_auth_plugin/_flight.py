@@ -70,10 +70,11 @@ class Flight:
         Raises:
             KiwoomAuthError: it brought none; each caller gets an exception object of its own.
         """
-        if not isinstance(self.outcome, KiwoomAuthError):
-            return self.outcome
-        if concerns(self.outcome, self.route, route):
-            raise self.outcome.copy()
+        outcome = self.outcome  # once: a token that comes late may take its place
+        if not isinstance(outcome, KiwoomAuthError):
+            return outcome
+        if concerns(outcome, self.route, route):
+            raise outcome.copy()
         return None
 
 

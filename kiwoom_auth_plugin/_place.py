@@ -11,6 +11,7 @@ import cachetools
 from ._cache import log
 from ._locks import lock_for_the_process
 from .stores import TokenStore
+from .stores._protocol import Lock
 
 MAX_DELAY = 2.0
 """Seconds that a store may delay an exchange if it does not say."""
@@ -158,8 +159,8 @@ class Holding(Work):
     @property
     def is_contended(self) -> bool:
         """Whether it is others that it is waited for; where a store of the user's does not tell, they are assumed."""
-        contended = getattr(self._lock, "contended", None)
-        return self._lock is not None and (contended is None or contended.is_set())
+        lock = self._lock
+        return lock is not None and (not isinstance(lock, Lock) or lock.contended.is_set())
 
     def leave(self, timeout: float) -> None:
         """Let the lock go, now or as soon as it has come; wait for that so many seconds at most."""

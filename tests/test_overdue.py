@@ -266,3 +266,20 @@ async def test_tasks_of_one_loop_wait_for_their_own_time_out_each(make_auth, kiw
             gate.release()
     assert crowd.outcomes() == tokens == [kiwoom_emulator.token]
     assert kiwoom_emulator.issued == 1
+
+
+def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
+    class Changing(_flight.Flight):
+        __slots__ = ("reads",)
+
+        @property
+        def outcome(self):
+            self.reads = getattr(self, "reads", 0) + 1
+            return TokenEndpointUnreachable("first") if self.reads == 1 else "a token"
+
+        @outcome.setter
+        def outcome(self, _outcome):
+            pass
+
+    with pytest.raises(TokenEndpointUnreachable, match="first"):
+        Changing(1.0, None, refresh=False).result(None)

@@ -744,6 +744,36 @@ def test_a_caller_interrupted_while_it_waits_for_the_lock_leaves_the_queue(make_
         pass
 
 
+def test_a_lock_of_a_users_own_may_have_any_attributes(make_auth, replacing, clock):
+    class Odd(Shelf):
+        def lock(self, key, timeout):
+            held = super().lock(key, timeout)
+            held.contended = False
+            return held
+
+    odd = Odd()
+    first, second = (make_auth(emulator=replacing, clock=clock, cache={}, store=odd) for _ in range(2))
+    crowd = Crowd()
+    for auth in (first, second):
+        crowd.threads(1, auth.get_token)
+    with replacing.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        assert odd.waits.wait(PATIENCE)
+    assert set(crowd.outcomes()) == {replacing.token}
+
+
+def test_what_a_seal_needs_is_imported_when_the_auth_object_is_made():
+    """A child forked in the middle of an import could never import it again."""
+    code = (
+        "import sys; from kiwoom_auth_plugin import KiwoomBearerAuth; from kiwoom_auth_plugin.stores import FileStore;"
+    )
+    code += "KiwoomBearerAuth('a', 'b', store=FileStore('x'));"
+    code += "print({'cryptography.fernet', 'cryptography.hazmat.primitives.kdf.hkdf', 'filelock'} <= {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == "True\n"
+
+
 # The loop
 
 
