@@ -10,6 +10,7 @@ from . import _au10001, _au10002
 from ._clock import Clock
 from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, digest
+from ._route import Route
 from ._seal import Seal
 from ._shared import SharedStore
 from ._token import AccessToken
@@ -29,8 +30,8 @@ class Issue(Protocol):
     """Seconds that the exchange with the token endpoint may take."""
     patience: float
     """Seconds that all of it may take: the same, and what a store adds."""
-    route: object
-    """What it goes by: the user's ``client=`` and ``timeout=``."""
+    route: Route
+    """The way it goes."""
 
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
@@ -94,7 +95,7 @@ class Exchange:
         self._store = store
         self.timeout = timeout
         self.patience = timeout + (store.longest(timeout) if store else 0.0)
-        self.route: object = (issuer.client, timeout)
+        self.route = Route(issuer.client, timeout, library if issuer.client is None else "client=")
         self._clock = clock
         self._library: Library = library
 

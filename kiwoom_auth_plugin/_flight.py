@@ -4,7 +4,7 @@ import os
 import time
 
 from ._event import Event
-from ._rest import concerns
+from ._route import Route
 from ._token import AccessToken
 from .errors import KiwoomAuthError
 
@@ -35,7 +35,7 @@ class Flight:
         "thread",
     )
 
-    def __init__(self, patience: float, route: object, *, refresh: bool) -> None:
+    def __init__(self, patience: float, route: Route, *, refresh: bool) -> None:
         self._started = time.monotonic()
         self.longest = patience + GRACE
         """Seconds from the start after which nobody waits for it any more."""
@@ -64,8 +64,8 @@ class Flight:
         """Whether it is this process's: what was under way at a fork stays with the parent."""
         return self._pid == os.getpid()
 
-    def result(self, route: object) -> AccessToken | None:
-        """The token it brought; None where it was interrupted, or failed on a route that is not the caller's.
+    def result(self, route: Route) -> AccessToken | None:
+        """The token it brought; None where it was interrupted, or failed in a way that is not the caller's.
 
         Raises:
             KiwoomAuthError: it brought none; each caller gets an exception object of its own.
@@ -73,7 +73,7 @@ class Flight:
         outcome = self.outcome  # once: a token that comes late may take its place
         if not isinstance(outcome, KiwoomAuthError):
             return outcome
-        if concerns(outcome, self.route, route):
+        if self.route.scope(outcome) == route.scope(outcome):
             raise outcome.copy()
         return None
 

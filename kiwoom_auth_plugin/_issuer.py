@@ -77,8 +77,10 @@ class Issuer:
             )
         except _UNREACHABLE as exception:
             failure = self._unreachable(path, _TOO_LONG if cutoff.happened else _reason(exception))
+            failure.local = not cutoff.happened and _is_any(exception, _LOCAL)
         except ImportError as exception:
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
+            failure.local = True
         except Exception as exception:
             if self.client is None and not isinstance(exception, _MISUSE):
                 raise  # not of the library's making: a signal handler's, say
@@ -88,6 +90,7 @@ class Issuer:
                 f"{type(exception).__name__}; check the proxy settings, or the hooks and transports of client=",
                 host=self._host,
             )
+            failure.local = True
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
 
@@ -172,6 +175,12 @@ _UNREACHABLE: tuple[type[Exception], ...] = (
     *(module.TransportError for module in _httpx.FAMILY),
     OSError,
 )
+_LOCAL: tuple[type[Exception], ...] = (
+    ssl.SSLCertVerificationError,
+    requests.exceptions.ProxyError,
+    *(module.ProxyError for module in _httpx.FAMILY),
+)
+"""What the settings of one library bring about, and those of another may not."""
 _TOO_LONG = "it took too long; check the network, or give a longer timeout="
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (
@@ -194,11 +203,15 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
 
 def _reason(exception: BaseException) -> str:
     """What happened and what to do, in words of our own: the libraries' may quote the request."""
-    chain = list(_chain(exception))
     for kind, advice in _ADVICE:
-        if any(isinstance(link, kind) for link in chain):
+        if _is_any(exception, kind):
             return advice
-    return f"the connection was lost ({type(chain[-1]).__name__}); check the network"
+    return f"the connection was lost ({type(list(_chain(exception))[-1]).__name__}); check the network"
+
+
+def _is_any(exception: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether it is of these kinds, or comes of one that is."""
+    return any(isinstance(link, kinds) for link in _chain(exception))
 
 
 def _chain(exception: BaseException | None) -> Iterable[BaseException]:

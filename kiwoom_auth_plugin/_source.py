@@ -62,6 +62,7 @@ class TokenSource:
         Raises:
             KiwoomAuthError: there is none to be had.
         """
+        limit = _limit(issue)
         while True:
             found = self._board(issue)
             if found is None:
@@ -70,12 +71,12 @@ class TokenSource:
                     found = self._board(issue, mine)
                     if found is mine:
                         self._fly(mine, issue)
+                        limit = _limit(issue)
                 except BaseException:
                     self._abandon(mine)
                     raise
             if isinstance(found, AccessToken):
                 return found
-            limit = time.monotonic() + issue.patience + GRACE
             while not found.event.wait(_until(limit, found)):
                 self._give_up(found, limit, issue)
             token = found.result(issue.route)
@@ -84,6 +85,7 @@ class TokenSource:
 
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
+        limit = _limit(issue)
         while True:
             found = self._board(issue)
             mine = None
@@ -93,12 +95,12 @@ class TokenSource:
                     found = self._board(issue, mine)
                     if found is mine:
                         self._send_off(mine, issue)
+                        limit = _limit(issue)
                 except BaseException:
                     self._abandon(mine)
                     raise
             if isinstance(found, AccessToken):
                 return found
-            limit = time.monotonic() + issue.patience + GRACE
             event = found.ended if found is mine else found.event
             while not await event.wait_async(_until(limit, found)):
                 self._give_up(found, limit, issue)
@@ -366,6 +368,11 @@ class TokenSource:
             return f"refresh failed, the present token is used on: {failure}"
         self._rest.begin(failure, now, flight.route)
         return None  # it is raised to whoever asked
+
+
+def _limit(issue: Issue) -> float:
+    """Until when a caller waits for others, however many flights there are, or else for its own."""
+    return time.monotonic() + issue.patience + GRACE
 
 
 def _until(limit: float, flight: Flight) -> float:

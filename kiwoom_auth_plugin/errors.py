@@ -48,6 +48,9 @@ class KiwoomAuthError(requests.RequestException, _httpx.HTTPError):  # type: ign
 
     retryable: bool = False
     """Whether the same call may succeed later with nothing changed on this side."""
+    local: bool = False
+    """Whether it is this side's way of sending that failed (proxy, certificates, a missing library), which requests and
+    httpx each find out by themselves."""
 
     def __init__(
         self,

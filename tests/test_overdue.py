@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _source
+from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
 
 from .crowd import PATIENCE, Crowd, land
@@ -45,9 +47,14 @@ def vault(kiwoom_emulator):
 
 
 @pytest.fixture
-def hanging(make_auth, vault, clock):
+def timeout():
+    return 0.2
+
+
+@pytest.fixture
+def hanging(make_auth, vault, clock, timeout):
     """An auth object whose first AU10001 hangs in a thread."""
-    auth = make_auth(secretkey=vault, clock=clock, timeout=0.2)
+    auth = make_auth(secretkey=vault, clock=clock, timeout=timeout)
     crowd = Crowd()
     crowd.threads(1, auth.get_token)
     crowd.go()
@@ -55,6 +62,7 @@ def hanging(make_auth, vault, clock):
     return auth, crowd
 
 
+@pytest.mark.parametrize("timeout", [2.0])  # for all of them to start within
 def test_those_who_wait_give_it_up_together(hanging):
     auth, _ = hanging
     crowd = Crowd()
@@ -64,7 +72,7 @@ def test_those_who_wait_give_it_up_together(hanging):
     outcomes = crowd.go().outcomes()
     assert {type(outcome) for outcome in outcomes} == {TokenEndpointUnreachable}
     assert len({id(outcome) for outcome in outcomes}) == 15
-    assert "no answer to AU10001 within 0.2 seconds" in str(outcomes[0])
+    assert "no answer to AU10001 within 2 seconds" in str(outcomes[0])
 
 
 def test_the_next_caller_asks_for_itself(hanging, kiwoom_emulator, clock):
@@ -88,7 +96,7 @@ class Late:
     """An issue that comes back when it is told to, with a token from before."""
 
     timeout = patience = 0.2
-    route = None, 0.2
+    route = Route(None, 0.2, "requests")
 
     def __init__(self, clock):
         self.hangs, self.go_on = threading.Event(), threading.Event()
@@ -169,7 +177,7 @@ def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(
 ):
     auth = make_auth(timeout=0.2)
     turn = auth._source._turn
-    first, second = _flight.Flight(60.0, None, refresh=False), _flight.Flight(60.0, None, refresh=False)
+    first, second = (_flight.Flight(60.0, Late.route, refresh=False) for _ in range(2))
     turn.flight = first
 
     wait = _event.Event.wait
@@ -282,4 +290,27 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
             pass
 
     with pytest.raises(TokenEndpointUnreachable, match="first"):
-        Changing(1.0, None, refresh=False).result(None)
+        Changing(1.0, Late.route, refresh=False).result(Late.route)
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_auth, monkeypatch, ask):
+    """The first fails on its own way when the caller's time is nearly over; the next is somebody else's by then."""
+    now = [100.0]
+    monkeypatch.setattr(_source, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    auth = make_auth(timeout=60.0)
+    following = _flight.Flight(5.0, Late.route, refresh=False)
+
+    class First(_flight.Flight):
+        __slots__ = ()
+
+        def result(self, _route):
+            now[0] += 61.0
+            auth._source._flight = following
+
+    first = auth._source._flight = First(60.0, Late.route, refresh=False)
+    first.event.set()
+    with pytest.raises(TokenEndpointUnreachable, match="within 60 seconds"):
+        auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
+    assert following.patience
+    auth._source._flight = None

@@ -289,6 +289,18 @@ def test_an_untrusted_certificate_is_told_and_nothing_is_sent(open_client, secur
     assert secure.secretkey not in shown_by(raised.value)
 
 
+def test_a_certificate_that_one_library_does_not_trust_is_no_matter_to_the_other(
+    secure, make_auth, bundle, clock, monkeypatch
+):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    auth = make_auth(emulator=secure, clock=clock)
+    for _ in range(2):
+        with pytest.raises(TokenEndpointUnreachable, match="certificate is not trusted"):
+            anyio.run(auth.aget_token)
+    assert len(clock.slept) == 2, "the second has asked the server again"
+    assert auth.get_token() == secure.token
+
+
 def test_an_untrusted_certificate_is_no_matter_of_the_environment_of_the_given_client(secure, make_auth, bundle, clock):
     with requests.Session() as session:
         session.verify = bundle

@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import CredentialsRejected, IssueLimitExceeded, KiwoomAuthError
+from kiwoom_auth_plugin._rest import MOST_FAILURES
 from kiwoom_auth_plugin.testing import Answer, recorded
 
 from .crowd import PATIENCE, Crowd, watch_waiting
@@ -153,6 +154,31 @@ def test_a_client_that_never_gets_through_costs_other_auth_objects_nothing(make_
     healthy = make_auth(clock=clock, cache=cache)
     fail(broken)
     assert healthy.get_token() == kiwoom_emulator.token == broken.get_token()
+
+
+def test_clients_that_never_get_through_rest_each_for_themselves(make_auth, kiwoom_emulator, clock):
+    tried = []
+
+    class Counted(Broken):
+        def send(self, *request, **options):
+            tried.append(self)
+            return super().send(*request, **options)
+
+    cache, sessions = {}, [requests.Session() for _ in range(MOST_FAILURES + 1)]
+    for session in sessions:
+        session.mount("http://", Counted(TypeError("a bug")))
+    auths = [make_auth(clock=clock, cache=cache, client=session) for session in sessions]
+    for _ in range(3):
+        for auth in auths[:2]:
+            fail(auth)
+    assert len(tried) == 2
+    clock.advance(1)
+    for _ in range(3):
+        for auth in auths:
+            fail(auth)
+    known = len(auths[0]._source._rest._failed)
+    assert known == MOST_FAILURES
+    assert make_auth(clock=clock, cache=cache).get_token() == kiwoom_emulator.token
 
 
 def test_who_waits_for_a_client_that_does_not_get_through_asks_for_itself(make_auth, kiwoom_emulator, monkeypatch):
