@@ -1,9 +1,9 @@
 """One exchange with Kiwoom's token endpoints: up to three attempts within one time-out, and what it all needs."""
 
 import random
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 from . import _au10001, _au10002
@@ -157,11 +157,10 @@ class Exchange:
     def forget(self, token: Masked) -> None:
         """Take a token out of the store, so that no other process starts with it; one in its place stays.
 
-        In a thread, since this may be an event loop's; no daemon, since the program may end now.
+        In the background, since this may be an event loop's thread.
         """
         if self._store is not None:
-            with suppress(RuntimeError):  # no thread is to be had
-                threading.Thread(target=self._forget, args=(self._store, token), name="kiwoom-auth-forget").start()
+            self._store.backlog.add((self._host, token), partial(self._forget, self._store, token))
 
     def _forget(self, store: SharedStore, token: Masked) -> None:
         with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself

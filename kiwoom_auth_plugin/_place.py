@@ -1,5 +1,6 @@
 """A token store and its health: each call of it runs in a thread of its own, which is left to itself if it hangs."""
 
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Any
 
 import cachetools
 
+from ._backlog import Backlog
 from ._cache import log
 from ._locks import lock_for_the_process
 from .stores import TokenStore
@@ -21,6 +23,8 @@ MOST_STUCK = 4
 """Calls of one store that may hang at once: with more, it is left alone until one returns..."""
 STUCK_FOR_GOOD = 600.0
 """...or has hung for so many seconds: its connection was lost without a word, and another may do."""
+REMEMBERED = 3600.0
+"""Seconds after which the same failure is news again."""
 LONGEST_CHAIN = 8
 """Stores, one the fallback of the other."""
 
@@ -35,8 +39,10 @@ class Place:
         self.name = type(store).__name__
         self._away_until = 0.0
         self._pause = 0.0
-        self._failing: set[str] = set()
+        self._is_down = False
+        self._told: dict[str, float] = {}
         self._stuck: list[tuple[float, Work]] = []
+        self.backlog = Backlog("kiwoom-auth-forget")
 
     def is_away(self, now: float) -> bool:
         """Whether it failed a while ago, or hangs so often that it is better left alone."""
@@ -44,22 +50,28 @@ class Place:
             self._stuck = [
                 (since, work) for since, work in self._stuck if work.is_under_way and now - since < STUCK_FOR_GOOD
             ]
-            return len(self._stuck) >= MOST_STUCK or (bool(self._failing) and now < self._away_until)
+            return len(self._stuck) >= MOST_STUCK or now < self._away_until
 
     def works(self, host: str, operation: str) -> None:
-        """It has done something; an outage is over when all that failed has worked."""
+        """It has done something."""
         with _mutex:
-            was_failing = bool(self._failing)
-            self._failing.discard(operation)
-            is_back = was_failing and not self._failing
+            self._is_down = False
+            is_back = self._told.pop(operation, None) is not None
         if is_back:
-            tell(log.info, "%s: the token store %s is used again", host, self.name)
+            tell(log.info, "%s: the token store %s is used again: %s", host, self.name, operation)
 
     def fails(self, host: str, now: float, operation: str, why: str, work: "Work | None") -> None:
-        """It has failed to do something; an outage is one warning, however often it is tried."""
+        """It has failed to do something; an outage is one warning, however often it is tried.
+
+        So is a single operation that fails while others work.
+        """
         with _mutex:
-            known = bool(self._failing)
-            self._failing.add(operation)
+            since = self._told.get(operation)
+            is_old_news = since is not None and now - since < REMEMBERED
+            known = self._is_down or is_old_news
+            if is_old_news or not known:
+                self._told[operation] = now
+            self._is_down = True
             self._pause = min(2 * self._pause, LONGEST_PAUSE) if known else FIRST_PAUSE
             self._away_until = now + self._pause
             if work is not None:
@@ -151,7 +163,7 @@ class Holding(Work):
         super().__init__(partial(self._hold, key, lease))
         self.place = place
         self._lock: object = None
-        self._leave = threading.Event()
+        self._leave: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.is_held = False
         self.settled = threading.Event()
         """Happens when the lock is held, or is known not to be had."""
@@ -162,11 +174,9 @@ class Holding(Work):
         lock = self._lock
         return lock is not None and (not isinstance(lock, Lock) or lock.contended.is_set())
 
-    def leave(self, timeout: float) -> None:
-        """Let the lock go, now or as soon as it has come; wait for that so many seconds at most."""
-        self._leave.set()
-        if self.is_under_way:
-            self.wait(timeout)
+    def let_go(self) -> None:
+        """Let the lock go, now or as soon as it has come. May be called by finalisers."""
+        self._leave.put(None)
 
     def _hold(self, key: str, lease: float) -> None:
         try:
@@ -174,7 +184,8 @@ class Holding(Work):
             with lock:
                 self.is_held = True
                 self.settled.set()
-                self._leave.wait(lease)
+                with suppress(queue.Empty):
+                    self._leave.get(timeout=lease)
         finally:
             self.settled.set()
 

@@ -2,11 +2,13 @@
 
 import errno
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
+from ._backlog import Backlog
 from ._cache import log
 from ._clock import Clock
 from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, tell, words
@@ -39,6 +41,11 @@ class SharedStore:
         self._clock = clock
         self._places = [place_of(link) for link in chain(store)]
         self._max_delay = float(getattr(store, "max_delay", MAX_DELAY))
+
+    @property
+    def backlog(self) -> Backlog:
+        """What is to be done with the stores in the background."""
+        return self._places[0].backlog
 
     def lease(self, timeout: float) -> float:
         """Seconds that the lock is held at most for an exchange with this time-out."""
@@ -143,6 +150,7 @@ class Visit:
         self, place: Place, lease: float, look: Callable[[], AccessToken | None], give_up: float
     ) -> AccessToken | None:
         holding = Holding(place, self._seal.key, lease)
+        weakref.finalize(self, holding.let_go)  # whatever interrupts what follows
         try:
             token = self._await(holding, look, give_up) if self._begin(holding, place, "lock") else None
             if holding.is_held and token is None:
@@ -150,15 +158,19 @@ class Visit:
             return token
         finally:
             if self._holding is not holding:
-                holding.leave(0.0)
+                holding.let_go()
 
     def _give_back(self, holding: Holding) -> None:
         """Waited for: a program that ends now would keep the lock."""
-        holding.leave(self._left[holding.place])
+        holding.let_go()
         self._holding = None
-        if holding.error is not None:
+        left = self._left[holding.place]
+        if not holding.wait(left):
+            if left > 0:
+                self._fails(holding.place, "release", self._too_slow, holding)
+        elif holding.error is not None:
             self._fails(holding.place, "release", words(holding.error))
-        elif not holding.is_under_way:
+        else:
             holding.place.works(self._host, "release")
 
     def _await(self, holding: Holding, look: Callable[[], AccessToken | None], give_up: float) -> AccessToken | None:

@@ -5,6 +5,7 @@ What needs real processes is in test_processes.py.
 
 import asyncio
 import copy
+import gc
 import logging
 import pickle
 import shutil
@@ -21,6 +22,7 @@ import requests
 from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
 from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import Masked
+from kiwoom_auth_plugin._place import place_of
 from kiwoom_auth_plugin._seal import Seal
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
@@ -371,6 +373,39 @@ def test_an_invalidation_never_waits_for_the_store(make_auth, replacing, clock):
     land()
 
 
+def test_many_invalidations_take_one_thread_and_do_the_same_once(make_auth, replacing, clock):
+    shelf = Shelf()
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    token = auth.get_token()
+    shelf.hang("load")
+    shelf.asked.clear()
+    before = threading.active_count()
+    for _ in range(300):
+        auth.invalidate(token)
+    assert shelf.hangs.wait(PATIENCE)
+    assert threading.active_count() <= before + 3  # it, the lock's, the one that hangs
+    shelf.go_on.set()
+    land()
+    assert shelf.asked.count("delete") == 1 == shelf.asked.count("lock") - 1
+
+
+def test_invalidations_for_which_there_was_no_thread_are_made_up_for(make_auth, replacing, clock, monkeypatch):
+    shelf = Shelf()
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    token = auth.get_token()
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        auth.invalidate(token)
+    assert shelf.values
+    auth.invalidate("another")
+    land()
+    assert not shelf.values
+
+
 def test_an_invalidation_for_which_no_thread_is_to_be_had_works_all_the_same(process, replacing, monkeypatch):
     auth = process()
     token = auth.get_token()
@@ -532,6 +567,55 @@ def test_a_store_that_can_be_read_but_not_written_to_is_one_warning(make_auth, r
     assert shelf.asked.count("save") == 5
     (warning,) = warnings(caplog)
     assert "save: OSError: no space left" in warning
+
+
+def test_an_operation_that_seldom_fails_hides_no_later_outage(make_auth, replacing, clock, shelf, caplog):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    shelf.fail(OSError("no permission to DEL"), "delete")
+    for _ in range(3):
+        auth.invalidate(auth.get_token())
+        land()
+        clock.advance(31)
+    shelf.fail(ConnectionError("nobody there"), "load")
+    auth.invalidate(auth.get_token())
+    auth.get_token()
+    assert [text.rpartition("failed, ")[2].split(": ", 1)[1] for text in warnings(caplog)] == [
+        "delete: OSError: no permission to DEL",
+        "load: ConnectionError: nobody there",
+    ]
+
+
+def test_what_failed_in_an_outage_and_goes_on_failing_after_it_is_told(shelf, caplog):
+    caplog.set_level(logging.INFO)
+    place = place_of(shelf)
+    for operation, error in [
+        ("load", "nobody there"), ("lock", "nobody there"), ("load", "nobody there"),
+        ("load", None), ("lock", "no permission to EVAL"),
+        ("load", None), ("lock", "no permission to EVAL"),
+        ("load", None), ("lock", None),
+    ]:  # fmt: skip
+        if error:
+            place.fails("a host", 0.0, operation, error, None)
+        else:
+            place.works("a host", operation)
+    told = [record.getMessage().partition("the token store Shelf ")[2] for record in caplog.records]
+    until = "failed, and this process goes on without it until it works again:"
+    assert told == [
+        f"{until} load: nobody there",
+        "is used again: load",
+        f"{until} lock: no permission to EVAL",
+        "is used again: lock",
+    ]
+
+
+def test_a_failure_that_has_not_been_seen_for_an_hour_is_news_again(make_auth, replacing, clock, shelf, caplog):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    shelf.fail(OSError("no permission to DEL"), "delete")
+    for number in (1, 2):
+        auth.invalidate(auth.get_token())
+        land()
+        clock.advance(_place.REMEMBERED)
+        assert len(warnings(caplog)) == number
 
 
 def test_looking_at_a_slow_store_while_another_process_issues_is_no_delay_of_its_own(make_auth, replacing, clock):
@@ -708,6 +792,31 @@ def test_a_caller_interrupted_under_the_lock_gives_it_back(make_auth, replacing,
         auth.get_token()
     assert shelf.asked[-1] == "release"
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
+
+
+@pytest.mark.parametrize("function", ["_give_back", "_take_lock", "_begin", "_await", "_is_settled", "works"])
+@pytest.mark.parametrize("event", ["call", "return"])
+def test_a_caller_interrupted_as_it_takes_or_gives_back_the_lock_does_not_keep_it(
+    make_auth, replacing, clock, shelf, function, event
+):
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(frame, happening, _argument):
+        if frame.f_code.co_name == function and happening == event:
+            sys.setprofile(None)
+            raise Interrupted
+
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, timeout=600)
+    sys.setprofile(interrupt)
+    try:
+        with suppress(Interrupted):
+            auth.get_token()
+    finally:
+        sys.setprofile(None)
+    gc.collect()  # an interrupted caller's frames
+    land()
+    assert shelf.asked.count("lock") == shelf.asked.count("release")
 
 
 def test_a_caller_interrupted_while_it_waits_for_the_lock_leaves_the_queue(make_auth, replacing, clock, shelf):
@@ -1093,6 +1202,17 @@ def test_a_lock_that_cannot_be_given_back_is_told(make_auth, replacing, clock, s
     shelf.values.clear()
     make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
     assert any("is used again" in record.getMessage() for record in caplog.records)
+
+
+def test_a_lock_that_is_not_given_back_in_time_is_told(make_auth, replacing, clock, shelf, caplog):
+    seconds_share(shelf, 0.2)
+    shelf.hang("release")
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    (warning,) = warnings(caplog)
+    assert "release: it did not answer within 0.2 seconds" in warning
+    assert place_of(shelf)._stuck
+    shelf.go_on.set()
+    land()
 
 
 def test_two_stores_whose_locks_never_come_are_waited_for_no_longer_than_one(
