@@ -8,8 +8,9 @@ import cachetools
 from ._cache import DEFAULT_CACHE, Slot, TokenCache
 from ._clock import Clock
 from ._flight import Turn
+from ._flights import mutex
 from ._locks import Renewed, lock_for_the_process
-from ._source import TokenSource, mutex
+from ._source import TokenSource
 
 _default_mutex = Renewed(lock_for_the_process())
 _mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionary({id(DEFAULT_CACHE): _default_mutex})

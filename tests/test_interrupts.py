@@ -66,7 +66,7 @@ import collections, itertools, sys, threading
 from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
-OURS = ("_source.py", "_flight.py", "_cache.py", "_event.py", "contextlib.py")
+OURS = ("_source.py", "_flights.py", "_flight.py", "_cache.py", "_event.py", "contextlib.py")
 
 
 def interrupted(point, call):

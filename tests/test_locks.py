@@ -7,7 +7,7 @@ import cachetools
 import pytest
 import requests
 
-from kiwoom_auth_plugin import KiwoomBearerAuth, _cache, _source
+from kiwoom_auth_plugin import KiwoomBearerAuth, _cache, _flights, _source
 from kiwoom_auth_plugin._event import Event
 
 from .crowd import PATIENCE, Crowd
@@ -54,7 +54,8 @@ def test_without_the_mutex_two_callers_at_once_would_fly_twice(auth, kiwoom_emul
         made.made = True
         return made
 
-    monkeypatch.setattr(_source, "mutex", door)
+    for module in (_source, _flights):
+        monkeypatch.setattr(module, "mutex", door)
     monkeypatch.setattr(_source, "Flight", flight)
     crowd = Crowd()
     crowd.threads(2, auth.get_token)
@@ -160,7 +161,8 @@ def test_the_cache_is_only_touched_under_the_mutex(make_auth, kiwoom_emulator, c
 def test_a_snapshot_is_read_without_the_mutex(auth, monkeypatch):
     token = auth.get_token()
     door = Door(broken=False)
-    monkeypatch.setattr(_source, "mutex", door)
+    for module in (_source, _flights):
+        monkeypatch.setattr(module, "mutex", door)
     assert auth.get_token() == token
     assert asyncio.run(auth.aget_token()) == token
     request = requests.Request("POST", auth._host, auth=KiwoomBearerAuth.__call__.__get__(auth)).prepare()

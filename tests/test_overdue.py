@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _source
+from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _flights
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
 
@@ -18,7 +18,7 @@ from .crowd import PATIENCE, Crowd, land
 def no_grace(monkeypatch):
     """Those who wait do so for the time-out and no longer."""
     monkeypatch.setattr(_flight, "GRACE", 0.0)
-    monkeypatch.setattr(_source, "GRACE", 0.0)
+    monkeypatch.setattr(_flights, "GRACE", 0.0)
 
 
 class Vault:
@@ -297,7 +297,7 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
 def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_auth, monkeypatch, ask):
     """The first fails on its own way when the caller's time is nearly over; the next is somebody else's by then."""
     now = [100.0]
-    monkeypatch.setattr(_source, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(_flights, "time", SimpleNamespace(monotonic=lambda: now[0]))
     auth = make_auth(timeout=60.0)
     following = _flight.Flight(5.0, Late.route, refresh=False)
 

@@ -1,0 +1,196 @@
+"""The issues of one token source, one at a time.
+
+An issue is a *flight*: it belongs to nobody who waits for it. The thread that runs it may be a caller's (a
+synchronous call) or its own (an asynchronous one, a refresh); when it is interrupted, one of the others takes over.
+"""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+
+from ._cache import log
+from ._clock import Clock
+from ._exchange import Issue
+from ._flight import GRACE, Flight, Turn
+from ._locks import lock_for_the_process
+from ._token import AccessToken
+from .errors import KiwoomAuthError, TokenEndpointUnreachable
+
+mutex = lock_for_the_process()
+"""Guards every source, and the registry of them."""
+
+
+class Flights(ABC):
+    """Runs, waits for and ends flights; what they bring is the business of the token source, which derives from this.
+
+    Args:
+        host: the origin.
+        turn: whose turn it is to issue for the place of the token in the cache.
+        clock: the time.
+    """
+
+    __slots__ = ("_clock", "_flight", "_host", "_turn")
+
+    def __init__(self, host: str, turn: Turn, clock: Clock) -> None:
+        self._host = host
+        self._turn = turn
+        self._clock = clock
+        self._flight: Flight | None = None
+        """The one under way."""
+
+    # What the token source does with them
+
+    @abstractmethod
+    def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:
+        """The token that somebody else in this process has issued meanwhile."""
+
+    @abstractmethod
+    def _takes(self, token: AccessToken, flight: Flight) -> bool:
+        """Whether a token that another process has issued is what the flight is for."""
+
+    @abstractmethod
+    def _is_outdated(self, token: AccessToken, flight: Flight) -> bool:
+        """Whether a token was refused while it was on its way; the mutex is held."""
+
+    @abstractmethod
+    def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
+        """Make a token the present one; the mutex is held. Returns what the log should warn of."""
+
+    @abstractmethod
+    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
+        """Let callers, or refreshes, rest for a while; the mutex is held. Returns what the log should warn of."""
+
+    @abstractmethod
+    def _keep(self, token: AccessToken) -> None:
+        """Put a token in the cache, if it still is the present one."""
+
+    # Starting and running one
+
+    def _send_off(self, flight: Flight, issue: Issue) -> None:
+        """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
+        try:
+            threading.Thread(
+                target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
+            ).start()
+        except RuntimeError as error:
+            self._land(flight, KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host))
+
+    def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
+        """Run the flight in this thread, and let it land unless it is interrupted.
+
+        In a caller's own thread a signal handler may raise anything: that goes on to the caller.
+        """
+        with mutex:
+            if flight.landed:
+                return  # abandoned before its thread could start
+            flight.thread = threading.get_ident()
+        try:
+            spent = self._await_turn(flight, issue.timeout)
+            outcome: AccessToken | KiwoomAuthError = issue(
+                lambda digest: self._find(digest, flight), lambda token: self._takes(token, flight), spent
+            )
+        except KiwoomAuthError as error:
+            outcome = error.copy()  # without the traceback, whose frames hold the secretkey
+        except unexpected as error:
+            why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
+            outcome = KiwoomAuthError(why, host=self._host)
+        self._land(flight, outcome)
+
+    def _await_turn(self, flight: Flight, timeout: float) -> float:
+        """Wait until nobody issues for the same appkey with another secretkey or callable; seconds that it took."""
+        started = self._clock.monotonic()
+        while True:
+            spent = self._clock.monotonic() - started
+            with mutex:
+                other = self._turn.flight
+                if other is None or self._turn.is_free():
+                    self._turn.flight = flight
+                    return spent
+            self._refuse_reentry(other)
+            if not other.ended.wait(timeout - spent):
+                with mutex:
+                    if self._turn.flight is other:
+                        self._turn.flight = flight  # so that only this one waits for what hangs
+                raise self._overdue(timeout)
+
+    def _refuse_reentry(self, flight: Flight) -> None:
+        if flight.thread == threading.get_ident():
+            raise KiwoomAuthError(
+                f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
+                "the hooks and transports of client=, and a secretkey callable, must not use the same auth object",
+                host=self._host,
+            )
+
+    # Waiting for one
+
+    def _give_up(self, flight: Flight, limit: float, issue: Issue) -> None:
+        """Stop waiting for a flight that is overdue: its thread hangs where no time-out reaches (name resolution).
+
+        Raises:
+            TokenEndpointUnreachable: it is not, but the caller's own time-out, up to the limit, is over.
+        """
+        if not flight.patience:
+            self._land(flight, self._overdue(flight.longest - GRACE))
+        elif time.monotonic() >= limit:
+            raise self._overdue(issue.timeout)
+
+    def _overdue(self, seconds: float) -> TokenEndpointUnreachable:
+        why = f"{self._host}: no answer to AU10001 within {seconds:g} seconds; check the network"
+        return TokenEndpointUnreachable(why, host=self._host)
+
+    # Ending one
+
+    def _abandon(self, flight: Flight) -> None:
+        """Whoever started the flight is interrupted: one of those who wait takes over, unless it has its own thread."""
+        with mutex:
+            if flight.thread not in {None, threading.get_ident()}:
+                return
+            flight.landed = True
+        self._land(flight, None)
+
+    def _end_overdue(self) -> None:
+        """Let a flight that nobody has waited for, and that should have landed long ago, be no flight any more."""
+        flight = self._flight
+        if flight is not None and flight.is_ours and not flight.patience:
+            self._land(flight, None)
+
+    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
+        """Make the outcome known to all who wait, and keep what it teaches."""
+        warning = None
+        with mutex:
+            flight.thread = None
+            if self._flight is flight:
+                self._flight = None
+            if isinstance(outcome, AccessToken):
+                if self._is_outdated(outcome, flight):
+                    outcome = None
+                else:
+                    warning = self._adopt(outcome, flight)
+            elif outcome is not None and not flight.landed:
+                warning = self._rest_after(outcome, flight)
+            if not flight.landed or isinstance(outcome, AccessToken):
+                flight.outcome = outcome  # a token that comes late is still good for whoever ran the flight
+            flight.landed = True
+        if warning:
+            with suppress(Exception):  # a log filter may raise anything
+                log.warning("%s", warning)
+        try:
+            flight.event.set()
+            if isinstance(outcome, AccessToken):
+                self._keep(outcome)
+        finally:
+            flight.ended.set()
+            with mutex:
+                if self._turn.flight is flight:
+                    self._turn.flight = None
+
+
+def limit_of(issue: Issue) -> float:
+    """Until when a caller waits for others, however many flights there are, or else for its own."""
+    return time.monotonic() + issue.patience + GRACE
+
+
+def until(limit: float, flight: Flight) -> float:
+    """Seconds that a caller waits for a flight from now on."""
+    return max(0.0, min(flight.patience, limit - time.monotonic()))
