@@ -5,8 +5,9 @@ import re
 from datetime import datetime
 
 from ._answer import Answer, Context, invalid, success
+from ._clock import KST
 from ._keys import Masked, MaskedBytes, digest
-from ._token import KST, LAST_MOMENT, LONGEST_LIFE, AccessToken, is_token
+from ._token import LAST_MOMENT, LONGEST_LIFE, AccessToken, is_token
 
 PATH = "/oauth2/token"
 NAME = "AU10001"

@@ -7,21 +7,19 @@ in calls that are synchronous anyway, and nobody waits for the cache of another.
 
 import logging
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import cachetools
 
 from ._clock import SYSTEM, Clock
 from ._locks import Renewed
+from ._log import Log, Note
 from ._token import AccessToken
 
 TokenCache: TypeAlias = MutableMapping[Any, Any]
 
 CACHE_SIZE = 65_536
 """Tokens that the cache of the process holds: (appkey, host) pairs."""
-
-log = logging.getLogger("kiwoom_auth_plugin")
 
 
 def _time_to_use(_key: object, token: AccessToken, _now: float) -> float:
@@ -39,15 +37,17 @@ class Slot:
         key: (appkey, host).
         clock: the time.
         mutex: the cache's.
+        log: hears of a cache that fails.
     """
 
-    __slots__ = ("_cache", "_clock", "_key", "_mutex")
+    __slots__ = ("_cache", "_clock", "_key", "_log", "_mutex")
 
-    def __init__(self, cache: TokenCache, key: tuple[str, str], clock: Clock, mutex: Renewed) -> None:
+    def __init__(self, cache: TokenCache, key: tuple[str, str], clock: Clock, mutex: Renewed, log: Log) -> None:
         self._cache = cache
         self._key = key
         self._clock = clock
         self._mutex = mutex
+        self._log = log
 
     def look_up(self, digest: bytes) -> AccessToken | None:
         """The valid token that was issued for the secretkey with this digest."""
@@ -88,6 +88,5 @@ class Slot:
                 finally:
                     mutex.busy = False
         except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
-            with suppress(Exception):  # and so may a log filter
-                log.warning("%s: the cache %s: %s", self._key[1], complaint, type(error).__name__)
+            self._log.tell(Note(logging.WARNING, "cache.failed", f"the cache {complaint}: {type(error).__name__}"))
             return None

@@ -2,6 +2,10 @@
 
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+KST = timezone(timedelta(hours=9), "KST")
+"""Korea Standard Time: no daylight saving."""
 
 
 class Clock:
@@ -40,6 +44,10 @@ class Clock:
     def wall(self) -> float:
         """Seconds since the epoch as the machine has them at the moment: for showing, and for want of better."""
         return self._wall()
+
+    def shown(self, moment: float) -> datetime:
+        """A moment on ``now()`` as the machine's wall clock shows it, in KST."""
+        return datetime.fromtimestamp(self._wall() + moment - self.now(), KST)
 
 
 SYSTEM = Clock()

@@ -1,5 +1,6 @@
 """One exchange with Kiwoom's token endpoints: up to three attempts within one time-out, and what it all needs."""
 
+import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from . import _au10001, _au10002
 from ._clock import Clock
 from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, digest
+from ._log import Log, Note
 from ._route import Route
 from ._seal import Seal
 from ._shared import SharedStore
@@ -60,6 +62,7 @@ class Exchange:
         store: shares the token with other processes; None: it is not shared.
         timeout: seconds in total: attempts, pauses, headers and body.
         clock: the time.
+        log: hears of what is done.
         library: what the call came from, requests or httpx.
     """
 
@@ -69,6 +72,7 @@ class Exchange:
         "_host",
         "_issuer",
         "_library",
+        "_log",
         "_secretkey",
         "_store",
         "patience",
@@ -86,6 +90,7 @@ class Exchange:
         store: SharedStore | None,
         timeout: float,
         clock: Clock,
+        log: Log,
         library: Library,
     ) -> None:
         self._appkey = appkey
@@ -97,6 +102,7 @@ class Exchange:
         self.patience = timeout + (store.longest(timeout) if store else 0.0)
         self.route = Route(issuer.client, timeout, library if issuer.client is None else "client=")
         self._clock = clock
+        self._log = log
         self._library: Library = library
 
     def __call__(
@@ -110,11 +116,16 @@ class Exchange:
             return found
         if self._store is None:
             return self._issue(secretkey, started + self.timeout - spent)
-        return self._store.visit(self._seal(secretkey)).obtain(
-            takes,
-            lambda: self._issue(secretkey, self._clock.monotonic() + self.timeout - spent),
-            self._store.lease(self.timeout),
-        )
+        issued: list[AccessToken] = []
+
+        def issue() -> AccessToken:
+            issued.append(self._issue(secretkey, self._clock.monotonic() + self.timeout - spent))
+            return issued[0]
+
+        token = self._store.visit(self._seal(secretkey)).obtain(takes, issue, self._store.lease(self.timeout))
+        if not issued:
+            self._tell_of(token, "token.found", "the store has a token of another process")
+        return token
 
     def _issue(self, secretkey: Masked, deadline: float) -> AccessToken:
         def attempt(remaining: float) -> AccessToken:
@@ -123,7 +134,15 @@ class Exchange:
             answer = self._issuer.send(_au10001.PATH, body, remaining, self._library)
             return _au10001.read(answer, host=self._host, secretkey=secretkey, sent_at=sent_at, wall=wall)
 
-        return self._persist(attempt, deadline)
+        token = self._persist(_au10001.NAME, attempt, deadline)
+        self._tell_of(token, "token.issued", "a token was issued")
+        return token
+
+    def _tell_of(self, token: AccessToken, event: str, words: str) -> None:
+        expires_at = self._clock.shown(token.deadline)
+        self._log.tell(
+            Note(logging.INFO, event, f"{words}; it expires at {expires_at:%Y-%m-%d %H:%M:%S} KST", expires_at)
+        )
 
     def revoke(self, cached: Masked | None) -> None:
         """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.
@@ -152,7 +171,8 @@ class Exchange:
             answer = self._issuer.send(_au10002.PATH, body, remaining, self._library)
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
-        self._persist(attempt, self._clock.monotonic() + self.timeout)
+        self._persist(_au10002.NAME, attempt, self._clock.monotonic() + self.timeout)
+        self._log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
 
     def forget(self, token: Masked) -> None:
         """Take a token out of the store, so that no other process starts with it; one in its place stays.
@@ -171,7 +191,7 @@ class Exchange:
     def _seal(self, secretkey: Masked) -> Seal:
         return Seal(self._appkey, self._host, secretkey, self._clock)
 
-    def _persist(self, attempt: Callable[[float], _T], deadline: float) -> _T:
+    def _persist(self, call: str, attempt: Callable[[float], _T], deadline: float) -> _T:
         """Try up to three times what may succeed later, all before the deadline on the monotonic clock."""
         number = 0
         while True:
@@ -180,6 +200,9 @@ class Exchange:
                 return attempt(deadline - self._clock.monotonic())
             except KiwoomAuthError as error:
                 failure = error.copy()
+            self._log.tell(
+                Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)
+            )
             pause = _pause(number, failure)
             if number == ATTEMPTS or not failure.retryable or self._clock.monotonic() + pause >= deadline:
                 raise failure

@@ -7,13 +7,12 @@ synchronous call) or its own (an asynchronous one, a refresh); when it is interr
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
 
-from ._cache import log
 from ._clock import Clock
 from ._exchange import Issue
 from ._flight import GRACE, Flight, Turn
 from ._locks import lock_for_the_process
+from ._log import Log, Note
 from ._token import AccessToken
 from .errors import KiwoomAuthError, TokenEndpointUnreachable
 
@@ -28,14 +27,16 @@ class Flights(ABC):
         host: the origin.
         turn: whose turn it is to issue for the place of the token in the cache.
         clock: the time.
+        log: hears of what they bring.
     """
 
-    __slots__ = ("_clock", "_flight", "_host", "_turn")
+    __slots__ = ("_clock", "_flight", "_host", "_turn", "log")
 
-    def __init__(self, host: str, turn: Turn, clock: Clock) -> None:
+    def __init__(self, host: str, turn: Turn, clock: Clock, log: Log) -> None:
         self._host = host
         self._turn = turn
         self._clock = clock
+        self.log = log
         self._flight: Flight | None = None
         """The one under way."""
 
@@ -54,12 +55,12 @@ class Flights(ABC):
         """Whether a token was refused while it was on its way; the mutex is held."""
 
     @abstractmethod
-    def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
-        """Make a token the present one; the mutex is held. Returns what the log should warn of."""
+    def _adopt(self, token: AccessToken, flight: Flight) -> Note | None:
+        """Make a token the present one; the mutex is held. Returns what to tell."""
 
     @abstractmethod
-    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
-        """Let callers, or refreshes, rest for a while; the mutex is held. Returns what the log should warn of."""
+    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> Note | None:
+        """Let callers, or refreshes, rest for a while; the mutex is held. Returns what to tell."""
 
     @abstractmethod
     def _keep(self, token: AccessToken) -> None:
@@ -157,7 +158,7 @@ class Flights(ABC):
 
     def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
-        warning = None
+        note = None
         with mutex:
             flight.thread = None
             if self._flight is flight:
@@ -166,15 +167,14 @@ class Flights(ABC):
                 if self._is_outdated(outcome, flight):
                     outcome = None
                 else:
-                    warning = self._adopt(outcome, flight)
+                    note = self._adopt(outcome, flight)
             elif outcome is not None and not flight.landed:
-                warning = self._rest_after(outcome, flight)
+                note = self._rest_after(outcome, flight)
             if not flight.landed or isinstance(outcome, AccessToken):
                 flight.outcome = outcome  # a token that comes late is still good for whoever ran the flight
             flight.landed = True
-        if warning:
-            with suppress(Exception):  # a log filter may raise anything
-                log.warning("%s", warning)
+        if note:
+            self.log.tell(note)
         try:
             flight.event.set()
             if isinstance(outcome, AccessToken):

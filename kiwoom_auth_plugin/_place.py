@@ -1,5 +1,6 @@
 """A token store and its health: each call of it runs in a thread of its own, which is left to itself if it hangs."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import Any
 import cachetools
 
 from ._backlog import Backlog
-from ._cache import log
 from ._locks import lock_for_the_process
+from ._log import Log, Note
 from .stores import TokenStore
 from .stores._protocol import Lock
 
@@ -52,15 +53,16 @@ class Place:
             ]
             return len(self._stuck) >= MOST_STUCK or now < self._away_until
 
-    def works(self, host: str, operation: str) -> None:
+    def works(self, log: Log, operation: str) -> None:
         """It has done something."""
         with _mutex:
             self._is_down = False
             is_back = self._told.pop(operation, None) is not None
         if is_back:
-            tell(log.info, "%s: the token store %s is used again: %s", host, self.name, operation)
+            again = f"the token store {self.name} is used again: {operation}"
+            log.tell(Note(logging.INFO, "store.back", again, store=self.name))
 
-    def fails(self, host: str, now: float, operation: str, why: str, work: "Work | None") -> None:
+    def fails(self, log: Log, now: float, operation: str, why: str, work: "Work | None") -> None:
         """It has failed to do something; an outage is one warning, however often it is tried.
 
         So is a single operation that fails while others work.
@@ -77,11 +79,8 @@ class Place:
             if work is not None:
                 self._stuck.append((now, work))
         if not known:
-            tell(
-                log.warning,
-                "%s: the token store %s failed, and this process goes on without it until it works again: %s: %s",
-                host, self.name, operation, why,
-            )  # fmt: skip
+            words = f"the token store {self.name} failed, and this process goes on without it until it works again"
+            log.tell(Note(logging.WARNING, "store.failed", f"{words}: {operation}: {why}", store=self.name))
 
 
 _known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
@@ -201,8 +200,3 @@ def words(error: BaseException | None) -> str:
     except Exception:  # noqa: BLE001 - of a user's own kind
         return name
     return f"{name}: {''.join(c if c.isprintable() else ' ' for c in text)}"
-
-
-def tell(write: Callable[..., None], *what: object) -> None:
-    with suppress(Exception):  # a log filter may raise anything
-        write(*what)

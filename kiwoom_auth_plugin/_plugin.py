@@ -21,7 +21,7 @@ from ._origin import REAL_HOST, Origin
 from ._refusal_hook import RefusalHook
 from ._shared import SharedStore
 from ._sources import source_for
-from ._token import KST, AccessToken
+from ._token import AccessToken
 from .errors import HostMismatch, KiwoomAuthError
 from .stores import TokenStore
 
@@ -84,13 +84,13 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         self._prefix = f"{self._host}/"
         self._cache = mapping(cache)
         self._store = token_store(store)
-        self._shared = None if store is None else SharedStore(store, self._host, self._clock)
         self._client = sync_client(client)
         self._timeout = seconds("timeout", timeout)
         if not 0 < self._timeout <= LONGEST_TIMEOUT:
             raise ValueError("timeout must be more than 0 seconds and at most a day")
         self._refresh_margin = seconds("refresh_margin", refresh_margin)
         self._source = source_for(appkey, self._host, self._secretkey.identity, cache=cache, clock=self._clock)
+        self._shared = None if store is None else SharedStore(store, self._clock, self._source.log)
         self._by_requests = self._exchange("requests")
         self._by_httpx = self._exchange("httpx")
 
@@ -164,8 +164,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         token = self._source.cached(self._digest) if isinstance(self._secretkey.source, str) else self._source.token
         if token is None or token.deadline <= self._clock.now():
             return None
-        remaining = token.deadline - self._clock.now()
-        return datetime.fromtimestamp(self._clock.wall() + remaining, KST)
+        return self._clock.shown(token.deadline)
 
     def invalidate(self, token: str) -> None:
         """Forget this token if it is still the cached one, because a server (a WebSocket's, say) has refused it.
@@ -259,6 +258,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             store=self._shared,
             timeout=self._timeout,
             clock=self._clock,
+            log=self._source.log,
             library=library,
         )
 

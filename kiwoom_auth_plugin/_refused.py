@@ -1,5 +1,8 @@
 """What refusals teach: which token is not to be used again, and when the server has no other to give."""
 
+import logging
+
+from ._log import Note
 from ._token import AccessToken
 
 FUTILE_PAUSE = 30.0
@@ -52,8 +55,8 @@ class Refusals:
         else:
             self._count_futile(now)
 
-    def adopt(self, token: AccessToken, refused: AccessToken | None, now: float) -> str | None:
-        """Note that there is a new present token; tell what the log should warn of.
+    def adopt(self, token: AccessToken, refused: AccessToken | None, now: float) -> Note | None:
+        """Note that there is a new present token; return what to tell.
 
         Args:
             token: the new one.
@@ -63,7 +66,7 @@ class Refusals:
         self.latest = None
         if refused is not None and token.value == refused.value:
             self._quiet_until = now + FUTILE_PAUSE
-            return "AU10001 handed back the token that had been refused"
+            return Note(logging.WARNING, "token.same", "AU10001 handed back the token that had been refused")
         self._quiet_until = 0.0
         self._unproven = refused is not None
         if refused is None or not self._is_young:
@@ -73,10 +76,11 @@ class Refusals:
         if self._died_young < YOUNG_DEATHS or self._told:
             return None
         self._told = True
-        return (
+        why = (
             f"{YOUNG_DEATHS} tokens in a row were refused within {YOUNG:g} seconds of their issue: another program "
             "issues or revokes tokens of this appkey. Let all of them share one by a store"
         )
+        return Note(logging.WARNING, "token.contested", why)
 
     def _count_futile(self, now: float) -> None:
         if not self._unproven:

@@ -1,6 +1,7 @@
 """The token stores as an exchange uses them: sealed, bounded in time, and never the cause of a failure."""
 
 import errno
+import logging
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -9,9 +10,9 @@ from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 from ._backlog import Backlog
-from ._cache import log
 from ._clock import Clock
-from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, tell, words
+from ._log import Log, Note
+from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, words
 from ._seal import Seal
 from ._token import AccessToken
 from .stores import TokenStore
@@ -30,15 +31,15 @@ class SharedStore:
 
     Args:
         store: the first of them; its ``fallback`` is the next.
-        host: the origin, to be named in the log.
         clock: the time.
+        log: hears of stores that fail.
     """
 
-    __slots__ = ("_clock", "_host", "_max_delay", "_places")
+    __slots__ = ("_clock", "_log", "_max_delay", "_places")
 
-    def __init__(self, store: TokenStore, host: str, clock: Clock) -> None:
-        self._host = host
+    def __init__(self, store: TokenStore, clock: Clock, log: Log) -> None:
         self._clock = clock
+        self._log = log
         self._places = [place_of(link) for link in chain(store)]
         self._max_delay = float(getattr(store, "max_delay", MAX_DELAY))
 
@@ -57,7 +58,7 @@ class SharedStore:
 
     def visit(self, seal: Seal) -> "Visit":
         """Deal with the stores for one exchange."""
-        return Visit(self._places, seal, self._host, self._clock, self._max_delay)
+        return Visit(self._places, seal, self._clock, self._log, self._max_delay)
 
 
 class Visit:
@@ -66,16 +67,16 @@ class Visit:
     Args:
         places: the stores, in the order in which they are asked.
         seal: of the token.
-        host: the origin, to be named in the log.
         clock: the time.
+        log: hears of stores that fail.
         max_delay: seconds that the stores may take in all; each has an equal part of it.
     """
 
-    def __init__(self, places: list[Place], seal: Seal, host: str, clock: Clock, max_delay: float) -> None:
+    def __init__(self, places: list[Place], seal: Seal, clock: Clock, log: Log, max_delay: float) -> None:
         self._places = places
         self._seal = seal
-        self._host = host
         self._clock = clock
+        self._log = log
         self._share = max_delay / len(places)
         self._left = dict.fromkeys(places, self._share)
         self._holding: Holding | None = None
@@ -171,7 +172,7 @@ class Visit:
         elif holding.error is not None:
             self._fails(holding.place, "release", words(holding.error))
         else:
-            holding.place.works(self._host, "release")
+            holding.place.works(self._log, "release")
 
     def _await(self, holding: Holding, look: Callable[[], AccessToken | None], give_up: float) -> AccessToken | None:
         """Wait for the lock, and look meanwhile for what its holder leaves. Waiting for a holder is no delay."""
@@ -188,13 +189,11 @@ class Visit:
                 return None
             pause = min(pause * 1.5, _LAST_LOOK)
         if holding.is_held:
-            place.works(self._host, "lock")
+            place.works(self._log, "lock")
         elif isinstance(holding.error, TimeoutError):
-            tell(
-                log.warning,
-                "%s: another process holds the lock of the token store %s for too long; this one goes on without it",
-                self._host, place.name,
-            )  # fmt: skip
+            holder = f"another process holds the lock of the token store {place.name} for too long"
+            note = Note(logging.WARNING, "store.locked", f"{holder}; this one goes on without it", store=place.name)
+            self._log.tell(note)
         else:
             self._fails(place, "lock", words(holding.error))
         return None
@@ -251,7 +250,7 @@ class Visit:
         if work.error is not None:
             self._fails(place, operation, words(work.error))
             return None
-        place.works(self._host, operation)
+        place.works(self._log, operation)
         return cast("_T", work.answer)
 
     def _begin(self, work: Work, place: Place, operation: str) -> bool:
@@ -267,7 +266,7 @@ class Visit:
         return f"it did not answer within {self._share:g} seconds; see whether its server or file system hangs"
 
     def _fails(self, place: Place, operation: str, why: str, work: Work | None = None) -> None:
-        place.fails(self._host, self._clock.monotonic(), operation, why, work)
+        place.fails(self._log, self._clock.monotonic(), operation, why, work)
 
 
 def _is_older(token: AccessToken | None, latest: AccessToken) -> bool:

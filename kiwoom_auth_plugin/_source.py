@@ -4,6 +4,7 @@ One ``TokenSource`` is shared by all auth objects of the same keys, host and cac
 read without a lock. All else is decided under one mutex, which is never held across input or output.
 """
 
+import logging
 from collections.abc import Callable
 from typing import overload
 
@@ -12,6 +13,7 @@ from ._clock import Clock
 from ._exchange import Issue
 from ._flight import Flight, Turn
 from ._flights import Flights, limit_of, mutex, until
+from ._log import Log, Note
 from ._refresh import Refresh
 from ._refused import FUTILE_PAUSE, Refusals
 from ._rest import Rest
@@ -27,12 +29,13 @@ class TokenSource(Flights):
         slot: the token's place in the cache.
         turn: whose turn it is to issue for that place.
         clock: the time.
+        log: hears of what happens to the token.
     """
 
     __slots__ = ("__weakref__", "_refresh", "_refusals", "_rest", "_slot", "token")
 
-    def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock) -> None:
-        super().__init__(host, turn, clock)
+    def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock, log: Log) -> None:
+        super().__init__(host, turn, clock, log)
         self.token: AccessToken | None = None
         """The present token, possibly past its deadline; read without a lock."""
         self._slot = slot
@@ -116,6 +119,7 @@ class TokenSource(Flights):
 
     def drop_refused(self, refused: str) -> bool:
         """Make way for another token; False where the server is known to have none at the moment."""
+        is_news = False
         with mutex:
             token = self.token
             if token is not None and token.value == refused:
@@ -123,7 +127,10 @@ class TokenSource(Flights):
                     return False
                 # From the cache it goes within the flight: a mapping may be slow, and this may be an event loop.
                 self.token = None
-            return True
+                is_news = True
+        if is_news:
+            self.log.tell(Note(logging.INFO, "token.refused", "the server refused the token"))
+        return True
 
     def invalidate(self, value: str | None) -> None:
         """Forget the token with this value if it is the present one, and ask the server again after a failure."""
@@ -223,7 +230,7 @@ class TokenSource(Flights):
     def _keep(self, token: AccessToken) -> None:
         self._slot.put(token, lambda: self.token is token)
 
-    def _adopt(self, token: AccessToken, flight: Flight) -> str | None:
+    def _adopt(self, token: AccessToken, flight: Flight) -> Note | None:
         now = self._clock.now()
         previous = self.token
         if flight.landed and previous is not None and token.issued_at <= previous.issued_at:
@@ -233,14 +240,14 @@ class TokenSource(Flights):
         self._refresh.draw()
         if flight.refresh:
             self._refresh.succeed(now, same=previous is not None and previous.value == token.value)
-        warning = self._refusals.adopt(token, flight.refused, now)
-        return warning and f"{self._host}: {warning}"
+        return self._refusals.adopt(token, flight.refused, now)
 
-    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> str | None:
+    def _rest_after(self, failure: KiwoomAuthError, flight: Flight) -> Note | None:
         now = self._clock.now()
         if flight.refresh and self.token is not None and now < self.token.deadline:
             self._refresh.pause(now)
-            return f"refresh failed, the present token is used on: {failure}"
+            words = f"refresh failed, the present token is used on: {failure}"
+            return Note(logging.WARNING, "refresh.failed", words, code=failure.code)
         self._rest.begin(failure, now, flight.route)
         return None  # it is raised to whoever asked
 

@@ -10,6 +10,7 @@ from ._clock import Clock
 from ._flight import Turn
 from ._flights import mutex
 from ._locks import Renewed, lock_for_the_process
+from ._log import Log
 from ._source import TokenSource
 
 _default_mutex = Renewed(lock_for_the_process())
@@ -41,9 +42,10 @@ def source_for(
         if source is not None:
             _recent[key] = source
             return source
-        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
+        log = Log(appkey, host)
+        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()), log)
         turn = _turns.setdefault((id(where), appkey, host), Turn())
-    made = TokenSource(host, slot, turn, clock)
+    made = TokenSource(host, slot, turn, clock, log)
     if type(where) in _PROMPT and isinstance(secret_identity, bytes):
         made.token = slot.look_up(secret_identity)  # not under the mutex: a fork takes the locks in an order of its own
     with mutex:

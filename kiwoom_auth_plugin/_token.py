@@ -2,13 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import timedelta, timezone
 from typing import TypeGuard
 
 from ._keys import Masked
 
-KST = timezone(timedelta(hours=9), "KST")
-"""Korea Standard Time: no daylight saving."""
 LAST_MOMENT = 2.0
 """Seconds: dates are whole ones, so by such a while a server may take a token for dead before, or after, we do."""
 LONGEST_LIFE = 25 * 3600.0

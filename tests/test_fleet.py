@@ -11,8 +11,8 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from kiwoom_auth_plugin._clock import KST
 from kiwoom_auth_plugin._source import TokenSource
-from kiwoom_auth_plugin._token import KST
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 from .benchmarks.fleet import DAY, HOUR, STORES, Fleet, Model, Outage, Usage, at_one_stroke, renewal, row

@@ -22,6 +22,7 @@ import requests
 from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
 from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import Masked
+from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._place import place_of
 from kiwoom_auth_plugin._seal import Seal
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
@@ -587,7 +588,7 @@ def test_an_operation_that_seldom_fails_hides_no_later_outage(make_auth, replaci
 
 def test_what_failed_in_an_outage_and_goes_on_failing_after_it_is_told(shelf, caplog):
     caplog.set_level(logging.INFO)
-    place = place_of(shelf)
+    place, log = place_of(shelf), Log("an-appkey", "a host")
     for operation, error in [
         ("load", "nobody there"), ("lock", "nobody there"), ("load", "nobody there"),
         ("load", None), ("lock", "no permission to EVAL"),
@@ -595,9 +596,9 @@ def test_what_failed_in_an_outage_and_goes_on_failing_after_it_is_told(shelf, ca
         ("load", None), ("lock", None),
     ]:  # fmt: skip
         if error:
-            place.fails("a host", 0.0, operation, error, None)
+            place.fails(log, 0.0, operation, error, None)
         else:
-            place.works("a host", operation)
+            place.works(log, operation)
     told = [record.getMessage().partition("the token store Shelf ")[2] for record in caplog.records]
     until = "failed, and this process goes on without it until it works again:"
     assert told == [

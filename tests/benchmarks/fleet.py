@@ -37,6 +37,7 @@ if not __package__:  # run as a program
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kiwoom_auth_plugin import _exchange, _refused, _shared
+from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._place import FIRST_PAUSE, LONGEST_PAUSE, Place
 from kiwoom_auth_plugin._refresh import REFRESH_PAUSE, SAME_TOKEN_PAUSE, Refresh
 from kiwoom_auth_plugin._refused import Refusals
@@ -55,6 +56,7 @@ LIMIT = 2
 """AU10001 calls a second that the server is said to admit for one appkey."""
 SAMPLE = {"same": 5_000, "replace": 10}
 """Appkeys that stand for all where there is no store: in the second model each call of each of them matters."""
+LOG = Log("", "")
 EXPIRED_MEANWHILE = InvalidTokenResponse("its token has no second left", retryable=True)
 
 
@@ -262,6 +264,7 @@ class Holder(TokenSource):
         self._clock = clock  # type: ignore[assignment]
         self._rest = rest
         self._host = ""
+        self.log = LOG
         self.token = None
         self.appkey = appkey
         self.process = process
@@ -619,11 +622,11 @@ class Model:
         if not self._is_open(holder, now):
             return False
         if self._is_away(now):
-            self._places.setdefault(holder.process, Health(now)).fails("", now, "load", "away", None)
+            self._places.setdefault(holder.process, Health(now)).fails(LOG, now, "load", "away", None)
             return False
         place = self._places.get(holder.process)
         if place is not None:
-            place.works("", "load")
+            place.works(LOG, "load")
         self.counts.commands[int(now)] += 1
         return True
 
