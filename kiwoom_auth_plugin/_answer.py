@@ -21,6 +21,7 @@ SIZE_LIMIT = 1024 * 1024
 
 _TOO_MANY_REQUESTS = 429
 _QUOTED_LIMIT = 300
+_UNKNOWN = "This package does not know that answer: look it up at https://openapi.kiwoom.com."
 _CLASSES = {
     Kind.CREDENTIALS: CredentialsRejected,
     Kind.ADDRESS: AddressRejected,
@@ -88,7 +89,7 @@ def success(answer: Answer, context: Context) -> dict[str, Any]:
     if code is not None or answer.status == _TOO_MANY_REQUESTS or numeric(return_code) not in {None, 0}:
         raise _refusal(answer, context, code, return_code, return_msg)
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - the successful statuses
-        _raise_unreadable(answer, context)
+        _raise_unreadable(answer, context, "its status is none of success")
     if return_code is not None and numeric(return_code) is None:
         raise invalid(answer, context, "its return_code is not a number")
     return fields
@@ -107,7 +108,7 @@ def invalid(answer: Answer, context: Context, why: str, *, retryable: bool = Fal
     )
 
 
-def _raise_unreadable(answer: Answer, context: Context) -> NoReturn:
+def _raise_unreadable(answer: Answer, context: Context, why: str = "it is not the JSON object expected") -> NoReturn:
     if answer.status == _TOO_MANY_REQUESTS:
         raise _refusal(answer, context, None, None, None)
     if 300 <= answer.status < 400:  # noqa: PLR2004 - the redirects
@@ -116,7 +117,7 @@ def _raise_unreadable(answer: Answer, context: Context) -> NoReturn:
         )
     if len(answer.body) > SIZE_LIMIT:
         raise invalid(answer, context, f"it has more than {SIZE_LIMIT} bytes")
-    raise invalid(answer, context, "it is not the JSON object expected")
+    raise invalid(answer, context, why)
 
 
 def _refusal(
@@ -127,7 +128,7 @@ def _refusal(
     words = _quoted(return_msg, context)
     number = numeric(return_code)
     shown_code = f"code {code}" if code is not None else f"return_code {number}" if number is not None else "no code"
-    advice = official.advice if official else OFFICIAL_CODES[1700].advice if kind is Kind.RATE else ""
+    advice = official.advice if official else OFFICIAL_CODES[1700].advice if kind is Kind.RATE else _UNKNOWN
     message = f"{context.host}: {context.call} was refused (HTTP {answer.status}, {shown_code})"
     message += f": {words}" if words else ""
     fields: dict[str, Any] = {
@@ -138,7 +139,7 @@ def _refusal(
         "host": context.host,
         "retry_after": answer.retry_after,
     }
-    message = f"{message}. {advice}".rstrip()
+    message = f"{message}. {advice}"
     if code == 8010:  # noqa: PLR2004 - said of a token by a call, of this address by AU10001
         return AddressRejected(message, **fields)
     if kind is Kind.RATE:

@@ -55,7 +55,7 @@ def read(answer: Answer, *, host: str, secretkey: Masked, sent_at: float, wall: 
         why = f"its token would expire in {life / 3600:.1f} hours; possible are 0 to 24"
         # A server that hands back the token it has may do so while that expires; a little later it has another.
         raise invalid(answer, context, why, retryable=-LAST_MOMENT < life <= 0)
-    return AccessToken(token, sent_at, sent_at + life, digest(secretkey), dated)
+    return AccessToken(Masked(token), sent_at, sent_at + life, digest(secretkey), dated)
 
 
 def expiry(expires_dt: object) -> float | None:

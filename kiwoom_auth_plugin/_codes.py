@@ -5,6 +5,7 @@ from enum import Enum
 from typing import NamedTuple
 
 _EMBEDDED = re.compile(r"\[([0-9]{4}):|CODE=([0-9]{4})(?![0-9])")
+_LARGEST = 999_999_999
 _NUMERIC = re.compile(r"-?[0-9]{1,9}")
 
 
@@ -81,7 +82,7 @@ OFFICIAL_CODES: dict[int, OfficialCode] = {
 def numeric(value: object) -> int | None:
     """The number that a ``return_code`` is: an int, or a string such as ``"0"`` or ``"0000"``; else None."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return value if abs(value) <= _LARGEST else None
     if isinstance(value, str) and _NUMERIC.fullmatch(value):
         return int(value)
     return None

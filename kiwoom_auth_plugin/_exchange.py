@@ -144,6 +144,16 @@ class Exchange:
             Note(logging.INFO, event, f"{words}; it expires at {expires_at:%Y-%m-%d %H:%M:%S} KST", expires_at)
         )
 
+    def stored(self) -> AccessToken | None:
+        """The token that the store holds; None where there is none, or no store.
+
+        Raises:
+            KiwoomAuthError: the secretkey callable failed.
+        """
+        if self._store is None:
+            return None
+        return self._store.visit(self._seal(self._secretkey.reveal(self._host))).find(_any)
+
     def revoke(self, cached: Masked | None) -> None:
         """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.
 
@@ -157,7 +167,7 @@ class Exchange:
         secretkey = self._secretkey.reveal(self._host)
         visit = self._store.visit(self._seal(secretkey))
         with visit.lock(self._store.lease(self.timeout)):
-            left = visit.find(lambda _token: True) if cached is None else None
+            left = visit.find(_any) if cached is None else None
             token = cached if left is None else Masked(left.value)
             if token is not None:
                 try:
@@ -200,6 +210,8 @@ class Exchange:
                 return attempt(deadline - self._clock.monotonic())
             except KiwoomAuthError as error:
                 failure = error.copy()
+            except BaseException as error:  # noqa: BLE001 - whatever interrupts: the frames below hold secrets
+                raise error.with_traceback(None)  # noqa: B904 - its context is what it had
             self._log.tell(
                 Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)
             )
@@ -207,6 +219,10 @@ class Exchange:
             if number == ATTEMPTS or not failure.retryable or self._clock.monotonic() + pause >= deadline:
                 raise failure
             self._clock.sleep(pause)
+
+
+def _any(_token: AccessToken) -> bool:
+    return True
 
 
 def _pause(number: int, failure: KiwoomAuthError) -> float:

@@ -5,8 +5,6 @@ library takes from the environment (proxies, CA bundles) applies, except that no
 which is this machine, goes through a proxy.
 """
 
-import socket
-import ssl
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias
@@ -17,6 +15,8 @@ import requests
 from . import _httpx
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
+from ._keys import MaskedBytes
+from ._reasons import TOO_LONG, is_local, reason
 from ._version import __version__
 from .errors import InvalidTokenResponse, KiwoomAuthError, TokenEndpointUnreachable
 
@@ -59,7 +59,7 @@ class Issuer:
             InvalidTokenResponse: the answer's encoding is not one that can be read within bounds.
         """
         if timeout <= 0:
-            raise self._unreachable(path, _TOO_LONG)
+            raise self._unreachable(path, TOO_LONG)
         post = self._post_by_requests if self._uses_requests(library) else self._post_by_httpx
         cutoff = Cutoff(timeout)
         try:
@@ -68,31 +68,42 @@ class Issuer:
             if not cutoff.happened:
                 return answer
             # What was cut off may look like an answer that ends early.
-            failure: KiwoomAuthError = self._unreachable(path, _TOO_LONG)
+            failure: KiwoomAuthError = self._unreachable(path, TOO_LONG)
         except KiwoomAuthError as error:
             failure = error.copy()
-        except _UNREADABLE:
-            failure = InvalidTokenResponse(
-                f"{self._host}: the answer to POST {path} cannot be decompressed", host=self._host
-            )
-        except _UNREACHABLE as exception:
-            failure = self._unreachable(path, _TOO_LONG if cutoff.happened else _reason(exception))
-            failure.local = not cutoff.happened and _is_any(exception, _LOCAL)
-        except ImportError as exception:
-            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
-            failure.local = True
         except Exception as exception:
-            if self.client is None and not isinstance(exception, _MISUSE):
+            why = self._failure(exception, path, cut_off=cutoff.happened)
+            if why is None:
                 raise  # not of the library's making: a signal handler's, say
-            # A hook or a transport of client= may raise anything; who waits for a token still needs an answer.
-            failure = KiwoomAuthError(
-                f"{self._host}: POST {path} failed: {'client=' if self.client else 'the library'} raised "
-                f"{type(exception).__name__}; check the proxy settings, or the hooks and transports of client=",
-                host=self._host,
-            )
-            failure.local = True
+            failure = why
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
+
+    def _failure(self, exception: Exception, path: str, *, cut_off: bool) -> KiwoomAuthError | None:
+        """The error that an exception of the library means; None where it means nothing to us."""
+        own_client = self.client is not None
+        if isinstance(exception, _UNREADABLE):
+            words = f"the answer to POST {path} cannot be decompressed; look for a proxy in between"
+            return InvalidTokenResponse(f"{self._host}: {words}", host=self._host)
+        if isinstance(exception, _UNREACHABLE) and not isinstance(exception, requests.exceptions.InvalidURL):
+            why = TOO_LONG if cut_off else reason(exception, self._host)
+            failure: KiwoomAuthError = self._unreachable(path, why)
+            failure.local = not cut_off and is_local(exception)
+        elif isinstance(exception, _MISUSE) and not own_client:
+            why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+            failure = self._unreachable(path, why)
+            failure.retryable = False
+            failure.local = True
+        elif isinstance(exception, ImportError):
+            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
+            failure.local = True
+        elif own_client:
+            # A hook or a transport may raise anything; who waits for a token still needs an answer.
+            words = f"client= raised {type(exception).__name__}; check its hooks, transports and proxies"
+            failure = KiwoomAuthError(f"{self._host}: POST {path} failed: {words}", host=self._host)
+        else:
+            return None
+        return failure
 
     def _unreachable(self, path: str, why: str) -> TokenEndpointUnreachable:
         return TokenEndpointUnreachable(f"{self._host}: no answer to POST {path}: {why}", host=self._host)
@@ -115,9 +126,9 @@ class Issuer:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
                 content = _read(response.iter_content(8192))
-                if not content and response.status_code == HTTPStatus.OK and not _FRAMING & headers.keys():
+                if not content and response.status_code == HTTPStatus.OK and not _is_framed(headers):
                     raise ConnectionResetError  # http.client takes headers that break off for headers that end
-                return Answer(response.status_code, headers, content)
+                return Answer(response.status_code, headers, MaskedBytes(content))
         finally:
             if self.client is None:
                 session.close()
@@ -134,7 +145,7 @@ class Issuer:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
                 content = _read(response.iter_bytes(8192))
-                return Answer(response.status_code, headers, content)
+                return Answer(response.status_code, headers, MaskedBytes(content))
             finally:
                 response.close()
         finally:
@@ -146,7 +157,13 @@ class Issuer:
         # several layers, or one that grows without bound, could fill the memory before they are counted.
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
-            raise InvalidTokenResponse(f"{self._host}: the answer has an unexpected Content-Encoding", host=self._host)
+            why = "the answer has an unexpected Content-Encoding; look for a proxy in between"
+            raise InvalidTokenResponse(f"{self._host}: {why}", host=self._host)
+
+
+def _is_framed(headers: dict[str, str]) -> bool:
+    """Whether it is told where the body ends."""
+    return headers.get("content-length", "").isdigit() or headers.get("transfer-encoding", "").lower() == "chunked"
 
 
 def _read(chunks: Iterable[bytes]) -> bytes:
@@ -165,7 +182,6 @@ _MISUSE: tuple[type[Exception], ...] = (
     *(module.InvalidURL for module in _httpx.FAMILY),
 )
 """What building a client raises where the environment's proxies or CA bundles are malformed."""
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
 _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,
     *(module.DecodingError for module in _httpx.FAMILY),
@@ -175,48 +191,3 @@ _UNREACHABLE: tuple[type[Exception], ...] = (
     *(module.TransportError for module in _httpx.FAMILY),
     OSError,
 )
-_LOCAL: tuple[type[Exception], ...] = (
-    ssl.SSLCertVerificationError,
-    requests.exceptions.ProxyError,
-    *(module.ProxyError for module in _httpx.FAMILY),
-)
-"""What the settings of one library bring about, and those of another may not."""
-_TOO_LONG = "it took too long; check the network, or give a longer timeout="
-_ADVICE: list[tuple[type[BaseException], str]] = [
-    (
-        ssl.SSLCertVerificationError,
-        "its certificate is not trusted; is there a proxy in between, or an old CA bundle?",
-    ),
-    (ssl.SSLError, "TLS failed; is there a proxy or a firewall in between?"),
-    (socket.gaierror, "the name could not be resolved; check the network and DNS"),
-    (ConnectionRefusedError, "the connection was refused; check the address, and whether the server is up"),
-    (
-        requests.exceptions.ProxyError,
-        "the proxy did not let it through; check HTTPS_PROXY and the proxy's login",
-    ),
-    *((module.ProxyError, "the proxy did not let it through; check HTTPS_PROXY") for module in _httpx.FAMILY),
-    (requests.Timeout, _TOO_LONG),
-    *((module.TimeoutException, _TOO_LONG) for module in _httpx.FAMILY),
-    (TimeoutError, _TOO_LONG),
-]
-
-
-def _reason(exception: BaseException) -> str:
-    """What happened and what to do, in words of our own: the libraries' may quote the request."""
-    for kind, advice in _ADVICE:
-        if _is_any(exception, kind):
-            return advice
-    return f"the connection was lost ({type(list(_chain(exception))[-1]).__name__}); check the network"
-
-
-def _is_any(exception: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    """Whether it is of these kinds, or comes of one that is."""
-    return any(isinstance(link, kinds) for link in _chain(exception))
-
-
-def _chain(exception: BaseException | None) -> Iterable[BaseException]:
-    seen: set[int] = set()
-    while exception is not None and id(exception) not in seen:
-        seen.add(id(exception))
-        yield exception
-        exception = exception.__cause__ or exception.__context__

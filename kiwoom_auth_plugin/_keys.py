@@ -102,7 +102,7 @@ class Secretkey:
     __slots__ = ("_source",)
 
     def __init__(self, source: str | Callable[[], str]) -> None:
-        self._source = source
+        self._source = Masked(source) if isinstance(source, str) else source
 
     @property
     def source(self) -> str | Callable[[], str]:

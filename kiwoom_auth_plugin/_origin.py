@@ -60,7 +60,7 @@ class Origin(NamedTuple):
         scheme = (match["scheme"] or "https").lower()
         port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
         if match["name"]:
-            return cls(scheme, match["name"].lower(), port)
+            return cls(scheme, match["name"].lower(), port) if _fits(match["name"]) else None
         try:
             return cls(scheme, ipaddress.IPv6Address(match["ipv6"]).compressed, port)
         except ValueError:
@@ -105,6 +105,11 @@ class Origin(NamedTuple):
     def is_kiwoom(self) -> bool:
         """Whether it has the name of one of Kiwoom's two API hosts, whatever its scheme and port."""
         return self.host.removesuffix(".") in _KIWOOM_NAMES
+
+
+def _fits(name: str) -> bool:
+    """Whether the name is of a length that DNS has (RFC 1035, section 2.3.4)."""
+    return len(name) <= 253 and all(len(label) <= 63 for label in name.split("."))  # noqa: PLR2004 - of the RFC
 
 
 def _compressed(address: str) -> str:

@@ -151,11 +151,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         Raises:
             KiwoomAuthError: there is no token to be had.
         """
-        return self._token(self._by_requests).value
+        return str(self._token(self._by_requests).value)
 
     async def aget_token(self) -> str:
         """Like ``get_token``, under asyncio and trio, without ever blocking the event loop."""
-        return (await self._atoken()).value
+        return str((await self._atoken()).value)
 
     @property
     def expires_at(self) -> datetime | None:

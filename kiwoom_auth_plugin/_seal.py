@@ -76,7 +76,7 @@ class Seal:
         if not 0 < rest <= life:
             return None
         deadline = self._clock.now() + rest
-        return AccessToken(token, deadline - life, deadline, self._digest, dated)
+        return AccessToken(Masked(token), deadline - life, deadline, self._digest, dated)
 
     def _fields(self, value: bytes) -> dict[str, object] | None:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - as above

@@ -1,5 +1,6 @@
 """What an exception shows to those who print it, pickle it, or look into the frames of its traceback."""
 
+import contextlib
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +24,15 @@ def _reachable(error: BaseException) -> Iterator[BaseException]:
         if link is not None and id(link) not in seen:
             seen.add(id(link))
             yield link
-            waiting += [link.__cause__, link.__context__]
+            waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
 
 
 def _parts(error: BaseException) -> Iterator[str]:
     yield from (str(error), repr(error), repr(error.args), repr(vars(error)))
+    yield from traceback.format_exception(error)
+    for name in ("request", "response"):
+        with contextlib.suppress(RuntimeError):  # httpx: there is none
+            yield f"{name} = {_printed(getattr(error, name, None))}"
     for frame, _line in traceback.walk_tb(error.__traceback__):
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(PACKAGE) and "testing" not in path.parts:
