@@ -1,47 +1,66 @@
-"""What is done in the background, one thing after the other: however much there is, it takes one thread."""
+"""What is done in the background: however much there is, it takes a few threads."""
 
+import os
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
+from typing import Any
 
 from ._locks import lock_for_the_process
+
+MOST_WORKERS = 4
 
 _mutex = lock_for_the_process()
 
 
 class Backlog:
-    """Things to do, each of them once.
+    """Things to do, in batches: what waits to be done for the same is done at once.
 
     Args:
-        name: of the thread that does them. It is no daemon: what is to be done is done before the program ends.
+        name: of the threads that do them. They are no daemons: all is done before the program ends.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._todo: dict[Hashable, Callable[[], object]] = {}
-        self._worker: threading.Thread | None = None
+        self._todo: dict[Hashable, tuple[Callable[[Collection[Any]], object], set[Any]]] = {}
+        self._doing: set[Hashable] = set()
+        self._workers = 0
+        self._pid = os.getpid()
 
-    def add(self, key: Hashable, do: Callable[[], object]) -> None:
-        """Have it done, unless the same waits to be done already. Where no thread is to be had, it waits for the next.
+    def add(self, key: Hashable, do: Callable[[Collection[Any]], object], item: Hashable) -> None:
+        """Have it done. Where no thread is to be had, it waits for the next that is added.
 
         Args:
-            key: equal for the same.
-            do: raises nothing.
+            key: equal for what may be done at once.
+            do: is called with the items.
+            item: one of them.
         """
         with _mutex:
-            self._todo.setdefault(key, do)
-            if self._worker is not None and self._worker.is_alive():  # in the child of a fork it is not
+            if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
+                self._todo, self._doing, self._workers, self._pid = {}, set(), 0, os.getpid()
+            is_seen_to = key in self._doing or (key in self._todo and self._workers > 0)
+            self._todo.setdefault(key, (do, set()))[1].add(item)
+            if is_seen_to or self._workers >= MOST_WORKERS:
                 return
-            self._worker = worker = threading.Thread(target=self._work, name=self._name)
-        with suppress(RuntimeError):
-            worker.start()
+            self._workers += 1
+        try:
+            threading.Thread(target=self._work, name=self._name).start()
+        except BaseException as error:
+            with _mutex:
+                self._workers -= 1
+            if not isinstance(error, RuntimeError):
+                raise
 
     def _work(self) -> None:
         while True:
             with _mutex:
-                if not self._todo:
-                    self._worker = None
+                key = next((key for key in self._todo if key not in self._doing), None)
+                if key is None:
+                    self._workers -= 1
                     return
-                key = next(iter(self._todo))
-                do = self._todo.pop(key)
-            do()
+                do, items = self._todo.pop(key)
+                self._doing.add(key)
+            with suppress(BaseException):  # a user's store or vault may raise anything
+                do(items)
+            with _mutex:
+                self._doing.discard(key)

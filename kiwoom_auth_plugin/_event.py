@@ -28,30 +28,42 @@ class Event:
     that has ended in the meantime is skipped.
     """
 
-    __slots__ = ("_happened", "_mutex", "_rooms")
+    __slots__ = ("_doors", "_mutex", "_rooms", "has_happened")
 
     def __init__(self) -> None:
-        self._happened = threading.Event()
+        self.has_happened = False
+        """Whether it has."""
+        # A lock for each thread that waits. The one lock of a threading.Event stays locked for ever where a signal
+        # handler raises at the wrong moment of a wait.
+        self._doors: set[Any] = set()
         self._mutex = threading.RLock()  # a signal handler may come back to it
         self._rooms: dict[object, _Room] = {}
 
     def set(self) -> None:
         """Let it happen, and wake all who wait, from whichever thread."""
-        self._happened.set()
+        self.has_happened = True
+        for door in self._closed_doors():
+            with contextlib.suppress(RuntimeError):  # it was opened before
+                door.release()
         while room := self._first_room():
             # A loop that cannot be woken any more, whatever it raises, keeps the others from nothing.
             with contextlib.suppress(Exception):
                 room.wake()
             self._remove(room)  # only now: whoever interrupts this leaves the room to be woken when it is set again
 
-    @property
-    def has_happened(self) -> bool:
-        """Whether it has."""
-        return self._happened.is_set()
-
     def wait(self, timeout: float) -> bool:
         """Block this thread until it happens, at most ``timeout`` seconds; tell whether it has."""
-        return self._happened.wait(timeout)
+        door = threading.Lock()
+        door.acquire()
+        try:
+            with self._mutex:
+                if self.has_happened:
+                    return True
+                self._doors.add(door)
+            door.acquire(timeout=max(0.0, timeout))
+            return self.has_happened
+        finally:
+            self._doors.discard(door)
 
     async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109 - as above
         """Suspend this task until it happens, at most ``timeout`` seconds; tell whether it has.
@@ -61,12 +73,16 @@ class Event:
         room = self._room_of(*_here())
         if room is not None:
             await room.wait(timeout)
-        return self._happened.is_set()
+        return self.has_happened
+
+    def _closed_doors(self) -> list[Any]:
+        with self._mutex:
+            return list(self._doors)
 
     def _room_of(self, loop: Any, kind: Callable[[Any], _Room]) -> _Room | None:
         """The room of a loop; None if it has happened."""
         with self._mutex:
-            if self._happened.is_set():
+            if self.has_happened:
                 return None
             room = self._rooms.get(loop)
             if room is None:

@@ -1,8 +1,9 @@
 """One exchange with Kiwoom's token endpoints: up to three attempts within one time-out, and what it all needs."""
 
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
@@ -173,7 +174,7 @@ class Exchange:
                 try:
                     self._send_revocation(token, secretkey)
                 finally:
-                    visit.forget(token)
+                    visit.forget([(token, math.inf)])
 
     def _send_revocation(self, token: Masked, secretkey: Masked) -> None:
         def attempt(remaining: float) -> None:
@@ -184,19 +185,24 @@ class Exchange:
         self._persist(_au10002.NAME, attempt, self._clock.monotonic() + self.timeout)
         self._log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
 
-    def forget(self, token: Masked) -> None:
+    def forget(self, token: Masked, dated: float) -> None:
         """Take a token out of the store, so that no other process starts with it; one in its place stays.
 
         In the background, since this may be an event loop's thread.
+
+        Args:
+            token: the token.
+            dated: when it was issued at the latest: one issued later stays, even if the server gave the same value.
         """
         if self._store is not None:
-            self._store.backlog.add((self._host, token), partial(self._forget, self._store, token))
+            account = self._appkey, self._host, self._secretkey.identity
+            self._store.backlog.add(account, partial(self._forget, self._store), (token, dated))
 
-    def _forget(self, store: SharedStore, token: Masked) -> None:
+    def _forget(self, store: SharedStore, tokens: Iterable[tuple[Masked, float]]) -> None:
         with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
             visit = store.visit(self._seal(self._secretkey.reveal(self._host)))
             with visit.lock(store.lease(0.0)):
-                visit.forget(token)
+                visit.forget(tokens)
 
     def _seal(self, secretkey: Masked) -> Seal:
         return Seal(self._appkey, self._host, secretkey, self._clock)
@@ -216,7 +222,12 @@ class Exchange:
                 Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)
             )
             pause = _pause(number, failure)
-            if number == ATTEMPTS or not failure.retryable or self._clock.monotonic() + pause >= deadline:
+            if (
+                number == ATTEMPTS
+                or not failure.retryable
+                or failure.local
+                or self._clock.monotonic() + pause >= deadline
+            ):
                 raise failure
             self._clock.sleep(pause)
 

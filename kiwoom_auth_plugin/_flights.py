@@ -87,7 +87,7 @@ class Flights(ABC):
                 return  # abandoned before its thread could start
             flight.thread = threading.get_ident()
         try:
-            spent = self._await_turn(flight, issue.timeout)
+            spent = self._await_turn(flight, issue.patience)
             outcome: AccessToken | KiwoomAuthError = issue(
                 lambda digest: self._find(digest, flight), lambda token: self._takes(token, flight), spent
             )
@@ -98,7 +98,7 @@ class Flights(ABC):
             outcome = KiwoomAuthError(why, host=self._host)
         self._land(flight, outcome)
 
-    def _await_turn(self, flight: Flight, timeout: float) -> float:
+    def _await_turn(self, flight: Flight, patience: float) -> float:
         """Wait until nobody issues for the same appkey with another secretkey or callable; seconds that it took."""
         started = self._clock.monotonic()
         while True:
@@ -109,11 +109,11 @@ class Flights(ABC):
                     self._turn.flight = flight
                     return spent
             self._refuse_reentry(other)
-            if not other.ended.wait(timeout - spent):
+            if not other.ended.wait(patience - spent):
                 with mutex:
-                    if self._turn.flight is other:
+                    if self._turn.flight is other and not other.patience:
                         self._turn.flight = flight  # so that only this one waits for what hangs
-                raise self._overdue(timeout)
+                raise self._overdue(patience)
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():
@@ -170,8 +170,8 @@ class Flights(ABC):
                     note = self._adopt(outcome, flight)
             elif outcome is not None and not flight.landed:
                 note = self._rest_after(outcome, flight)
-            if not flight.landed or isinstance(outcome, AccessToken):
-                flight.outcome = outcome  # a token that comes late is still good for whoever ran the flight
+            if not flight.landed or flight.outcome is None or isinstance(outcome, AccessToken):
+                flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
         if note:
             self.log.tell(note)

@@ -11,6 +11,7 @@ from typing import Any
 import cachetools
 
 from ._backlog import Backlog
+from ._event import Event
 from ._locks import lock_for_the_process
 from ._log import Log, Note
 from .stores import TokenStore
@@ -22,8 +23,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 16.0
 """Seconds without a store after it failed, and how long they become by doubling."""
 MOST_STUCK = 4
 """Calls of one store that may hang at once: with more, it is left alone until one returns..."""
-STUCK_FOR_GOOD = 600.0
-"""...or has hung for so many seconds: its connection was lost without a word, and another may do."""
+STUCK_FOR_GOOD, LONGEST_STUCK = 600.0, 86_400.0
+"""...or has hung for so many seconds, doubling: its connection was lost without a word, and another may do."""
 REMEMBERED = 3600.0
 """Seconds after which the same failure is news again."""
 LONGEST_CHAIN = 8
@@ -43,20 +44,23 @@ class Place:
         self._is_down = False
         self._told: dict[str, float] = {}
         self._stuck: list[tuple[float, Work]] = []
+        self._stuck_for = STUCK_FOR_GOOD
         self.backlog = Backlog("kiwoom-auth-forget")
 
     def is_away(self, now: float) -> bool:
         """Whether it failed a while ago, or hangs so often that it is better left alone."""
         with _mutex:
-            self._stuck = [
-                (since, work) for since, work in self._stuck if work.is_under_way and now - since < STUCK_FOR_GOOD
-            ]
+            stuck = [(since, work) for since, work in self._stuck if work.is_under_way]
+            self._stuck = [(since, work) for since, work in stuck if now - since < self._stuck_for]
+            if len(self._stuck) < len(stuck):
+                self._stuck_for = min(2 * self._stuck_for, LONGEST_STUCK)
             return len(self._stuck) >= MOST_STUCK or now < self._away_until
 
     def works(self, log: Log, operation: str) -> None:
         """It has done something."""
         with _mutex:
             self._is_down = False
+            self._stuck_for = STUCK_FOR_GOOD
             is_back = self._told.pop(operation, None) is not None
         if is_back:
             again = f"the token store {self.name} is used again: {operation}"
@@ -83,7 +87,7 @@ class Place:
             log.tell(Note(logging.WARNING, "store.failed", f"{words}: {operation}: {why}", store=self.name))
 
 
-_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
+_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(1024)
 
 
 def place_of(store: TokenStore) -> Place:
@@ -164,7 +168,7 @@ class Holding(Work):
         self._lock: object = None
         self._leave: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.is_held = False
-        self.settled = threading.Event()
+        self.settled = Event()
         """Happens when the lock is held, or is known not to be had."""
 
     @property

@@ -1,5 +1,6 @@
 """``KiwoomBearerAuth``: attaches the token to the calls of requests and httpx, reads the answer, repeats once."""
 
+import math
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -176,8 +177,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             token: the refused token; a newer one stays.
         """
         refused = Masked(token)
-        self._source.invalidate(refused)
-        self._by_requests.forget(refused)
+        dropped = self._source.invalidate(refused)
+        self._by_requests.forget(refused, math.inf if dropped is None else dropped.dated)
 
     def revoke(self) -> None:
         """Revoke the cached token (AU10002) and forget it; without one, do nothing.

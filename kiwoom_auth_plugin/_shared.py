@@ -2,9 +2,10 @@
 
 import errno
 import logging
+import math
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar, cast
@@ -117,11 +118,16 @@ class Visit:
         self._save(latest, [place for place in behind if self._holding is not None or place is not self._places[0]])
         return latest
 
-    def forget(self, value: str) -> None:
-        """Take the token with this value out of the stores, and no other."""
+    def forget(self, tokens: Iterable[tuple[str, float]]) -> None:
+        """Take tokens out of the stores, and no others.
+
+        Args:
+            tokens: the value of each, and when it was issued at the latest.
+        """
+        latest = dict(tokens)
         for place in self._places:
             token = self._load(place)
-            if token is not None and token.value == value:
+            if token is not None and token.dated <= latest.get(token.value, -math.inf):
                 self._ask(place, "delete", partial(place.store.delete, self._seal.key))
 
     @contextmanager

@@ -132,16 +132,21 @@ class TokenSource(Flights):
             self.log.tell(Note(logging.INFO, "token.refused", "the server refused the token"))
         return True
 
-    def invalidate(self, value: str | None) -> None:
-        """Forget the token with this value if it is the present one, and ask the server again after a failure."""
+    def invalidate(self, value: str | None) -> AccessToken | None:
+        """Forget the token with this value if it is the present one, and ask the server again after a failure.
+
+        Returns:
+            The token, if it was the present one.
+        """
         with mutex:
             self._rest.end()
-            token = self.token
-            if token is not None and token.value == value:
+            token = self.token if self.token is not None and self.token.value == value else None
+            if token is not None:
                 self._refusals.forget(token)
                 self.token = None
         if value is not None:
             self._slot.evict(value)
+        return token
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
@@ -202,6 +207,8 @@ class TokenSource(Flights):
         return flight
 
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:
+        if flight.landed:
+            raise self._overdue(flight.longest)  # the vault took too long: whoever waited has gone, and may ask anew
         refused = self._refusals.latest
         if refused is not None:
             self._slot.evict(refused.value)

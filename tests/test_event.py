@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import itertools
+import sys
 import threading
 
 import anyio
@@ -44,6 +46,49 @@ async def test_waiting_is_bounded_and_leaves_nothing_behind():
     assert not event.wait(0.001)
     assert not await event.wait_async(0.001)
     assert not tasks_waiting(event)
+
+
+def test_an_interrupt_anywhere_in_a_wait_keeps_nobody_from_setting_it():
+    """Signals are looked at as a function starts and ends: the lock of a threading.Event would stay locked."""
+    for point in itertools.count(1):
+        event, passed = Event(), itertools.count(1)
+
+        def interrupt(_frame, happening, _argument, passed=passed, point=point):
+            if happening != "c_call" and next(passed) == point:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        sys.setprofile(interrupt)
+        try:
+            event.wait(0.0)
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.setprofile(None)
+        setter = threading.Thread(target=event.set, daemon=True)
+        setter.start()
+        setter.join(PATIENCE)
+        assert not setter.is_alive()
+        assert event.wait(PATIENCE)
+        if not interrupted:
+            break
+    assert point > 5
+
+
+def test_one_that_is_set_twice_at_once_wakes_all_the_same(monkeypatch):
+    event, wait_for_waiting = Event(), watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.threads(1, lambda: event.wait(PATIENCE))
+    crowd.go()
+    wait_for_waiting(1)
+    while not event._doors:
+        pass
+    (door,) = event._doors
+    door.release()  # as the other one has done
+    event.set()
+    assert crowd.outcomes() in ([True], [False])
+    assert event.has_happened
 
 
 @pytest.mark.anyio

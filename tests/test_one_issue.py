@@ -11,7 +11,6 @@ import httpx2
 import pytest
 import requests
 
-from kiwoom_auth_plugin import TokenEndpointUnreachable
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR
@@ -140,28 +139,6 @@ def test_auth_objects_with_a_secretkey_callable_each_cause_one_issue(make_auth, 
             gate.wait_for(2, timeout=1.0)
     assert set(crowd.outcomes()) == {kiwoom_emulator.token}
     assert len(kiwoom_emulator.calls("au10001")) == 1
-
-
-def test_an_exchange_that_hangs_holds_up_other_callables_objects_for_a_while_only(make_auth, kiwoom_emulator):
-    """It hangs where no time-out reaches, as name resolution may; the next but one at the latest goes alone."""
-    hangs, go_on = threading.Event(), threading.Event()
-
-    def vault():
-        hangs.set()
-        go_on.wait(PATIENCE)
-        return kiwoom_emulator.secretkey
-
-    crowd = Crowd()
-    crowd.threads(1, make_auth(secretkey=vault).get_token)
-    crowd.go()
-    assert hangs.wait(PATIENCE)
-    with contextlib.suppress(TokenEndpointUnreachable):
-        make_auth(secretkey=lambda: kiwoom_emulator.secretkey, timeout=0.3).get_token()
-    for _ in range(3):
-        auth = make_auth(secretkey=lambda: kiwoom_emulator.secretkey, timeout=0.3)
-        assert auth.get_token() == kiwoom_emulator.token
-    go_on.set()
-    assert crowd.outcomes() == [kiwoom_emulator.token]
 
 
 def test_one_appkey_does_not_wait_for_another(make_auth, kiwoom_emulator):

@@ -1,6 +1,7 @@
 """An AU10001 that hangs where no time-out reaches: those who wait give it up, and it does no harm when it returns."""
 
 import asyncio
+import contextlib
 import threading
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _fligh
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
 
-from .crowd import PATIENCE, Crowd, land
+from .crowd import PATIENCE, Crowd, land, watch_waiting
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +171,87 @@ def test_a_loop_goes_on_while_an_exchange_hangs(hanging):
         waiting.cancel()
 
     asyncio.run(main())
+
+
+def test_an_exchange_that_hangs_holds_up_other_callables_objects_for_a_while_only(make_auth, kiwoom_emulator):
+    """It hangs where no time-out reaches, as name resolution may; when its time is over, others go on."""
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def vault():
+        hangs.set()
+        go_on.wait(PATIENCE)
+        return kiwoom_emulator.secretkey
+
+    crowd = Crowd()
+    crowd.threads(1, make_auth(secretkey=vault, timeout=0.3).get_token)
+    crowd.go()
+    assert hangs.wait(PATIENCE)
+    with contextlib.suppress(TokenEndpointUnreachable):
+        make_auth(secretkey=lambda: kiwoom_emulator.secretkey, timeout=0.3).get_token()
+    for _ in range(3):
+        auth = make_auth(secretkey=lambda: kiwoom_emulator.secretkey, timeout=0.3)
+        assert auth.get_token() == kiwoom_emulator.token
+    go_on.set()
+    assert crowd.outcomes() == [kiwoom_emulator.token]
+
+
+def test_a_healthy_exchange_is_not_joined_by_another_because_somebody_was_impatient(
+    make_auth, kiwoom_emulator, monkeypatch
+):
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd, later = Crowd(), Crowd()
+
+    def auth(timeout):  # each has a callable of its own, and thus its own flight
+        return make_auth(secretkey=lambda: kiwoom_emulator.secretkey, timeout=timeout)
+
+    crowd.threads(1, auth(PATIENCE).get_token)
+    later.threads(1, auth(PATIENCE).get_token)
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        with pytest.raises(TokenEndpointUnreachable):
+            auth(0.2).get_token()
+        wait_for_waiting(1)
+        later.go()
+        wait_for_waiting(1)
+        assert gate.parked == 1
+    assert crowd.outcomes() == later.outcomes() == [kiwoom_emulator.token]
+    assert kiwoom_emulator.issued == 1
+
+
+@pytest.mark.parametrize("timeout", [0.2])
+def test_who_ran_one_that_was_given_up_gets_its_failure_and_does_not_begin_again(
+    make_auth, vault, clock, kiwoom_emulator, monkeypatch, timeout
+):
+    """Two who do so in turn would never come back as long as the name server is silent."""
+    auth = make_auth(secretkey=vault, clock=clock, timeout=timeout)
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    crowd.go()
+    assert vault.hangs.wait(PATIENCE)
+    hanging = auth._source._flight
+    while hanging.patience:
+        hanging.event.wait(hanging.patience)
+    auth._source._end_overdue()  # as the next caller does
+    monkeypatch.setattr(vault, "_secretkey", "not a key")
+    vault.go_on.set()
+    (outcome,) = crowd.outcomes()
+    assert "secretkey callable must return" in str(outcome)
+    assert vault._calls == 1
+
+
+def test_one_that_was_given_up_does_not_issue_when_its_vault_comes_back(make_auth, vault, clock, kiwoom_emulator):
+    auth = make_auth(secretkey=vault, clock=clock, timeout=0.2)
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    crowd.go()
+    assert vault.hangs.wait(PATIENCE)
+    with pytest.raises(TokenEndpointUnreachable):
+        auth.get_token()
+    vault.go_on.set()
+    (outcome,) = crowd.outcomes()
+    assert isinstance(outcome, TokenEndpointUnreachable)
+    assert not kiwoom_emulator.journal
 
 
 def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(

@@ -7,6 +7,7 @@ import asyncio
 import copy
 import gc
 import logging
+import os
 import pickle
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
+from kiwoom_auth_plugin._backlog import MOST_WORKERS, Backlog
 from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import Masked
 from kiwoom_auth_plugin._log import Log
@@ -30,7 +32,7 @@ from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
 from .clients import BODY, HEADERS, TR, every_client
 from .conftest import ManualClock
-from .crowd import PATIENCE, Crowd, land
+from .crowd import PATIENCE, Crowd, land, run_python
 from .redis_server import RedisServer, needs_redis
 from .shelf import Shelf
 
@@ -46,14 +48,14 @@ def replacing():
 
 @pytest.fixture(params=["own", "file", pytest.param("redis", marks=needs_redis)])
 def store(request, tmp_path):
-    """A store of each kind, empty."""
+    """A store of each kind, empty; a busy machine is no reason to go on without it."""
     if request.param == "own":
         yield Shelf()
     elif request.param == "file":
-        yield FileStore(tmp_path / "tokens")
+        yield FileStore(tmp_path / "tokens", max_delay=30.0)
     else:
         with RedisServer() as server, server.client() as client:
-            yield RedisStore(client)
+            yield RedisStore(client, max_delay=30.0)
             land()  # those who have given up waiting for the lock leave when they get it
 
 
@@ -388,6 +390,114 @@ def test_many_invalidations_take_one_thread_and_do_the_same_once(make_auth, repl
     shelf.go_on.set()
     land()
     assert shelf.asked.count("delete") == 1 == shelf.asked.count("lock") - 1
+
+
+def test_one_that_comes_late_leaves_the_same_token_issued_again(make_auth, clock):
+    """A server that hands back the same token has since found it good."""
+    shelf = Shelf()
+    with KiwoomEmulator(reissue="same") as same:
+        auth = make_auth(emulator=same, clock=clock, cache={}, store=shelf)
+        token = auth.get_token()
+        shelf.hang("lock")
+        auth.invalidate(token)
+        assert shelf.hangs.wait(PATIENCE)
+        shelf.hanging = set()
+        same.clock.advance(2)
+        clock.advance(2)
+        another = make_auth(emulator=same, clock=clock, cache={}, store=Shelf())
+        assert another.get_token() == token
+        shelf.values.update(another._store.values)
+        shelf.go_on.set()
+        land()
+        assert shelf.values
+
+
+def test_an_invalidation_that_hangs_keeps_no_other_waiting(make_auth, replacing, clock):
+    shelf = Shelf()
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def vault():
+        if threading.current_thread().name == "kiwoom-auth-forget":
+            hangs.set()
+            go_on.wait(PATIENCE)
+        return replacing.secretkey
+
+    replacing.add_account("another-appkey", "another-secretkey")
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, secretkey=vault)
+    second = make_auth(
+        emulator=replacing, clock=clock, cache={}, store=shelf, appkey="another-appkey", secretkey="another-secretkey"
+    )
+    tokens = [auth.get_token() for auth in (first, second)]
+    first.invalidate(tokens[0])
+    assert hangs.wait(PATIENCE)
+    done = threading.Event()
+    delete = shelf.delete
+    shelf.delete = lambda key: (delete(key), done.set())
+    second.invalidate(tokens[1])
+    assert done.wait(PATIENCE)
+    assert len(shelf.values) == 1
+    go_on.set()
+    land()
+
+
+def test_what_a_store_raises_in_the_background_stops_nothing_else():
+    backlog, done = Backlog("kiwoom-auth-forget"), []
+
+    def leave(_items):
+        raise SystemExit
+
+    for number in range(10):
+        backlog.add(number, leave, "item")
+    backlog.add("last", done.extend, "item")
+    land()
+    assert done == ["item"]
+
+
+def test_an_interrupt_as_the_thread_starts_costs_the_next_invalidation_nothing(monkeypatch):
+    backlog, done = Backlog("kiwoom-auth-forget"), []
+
+    def interrupt(_thread):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupt)
+        for number in range(2 * MOST_WORKERS):
+            with pytest.raises(KeyboardInterrupt):
+                backlog.add(number, done.extend, "item")
+    backlog.add("last", done.extend, "another")
+    land()
+    assert len(done) == 2 * MOST_WORKERS + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_waits_at_a_fork_is_the_parents_to_do():
+    """In a program of its own: a fork of this one would have its threads' locks."""
+    done = run_python(
+        """
+import os, threading
+from kiwoom_auth_plugin._backlog import Backlog
+backlog, hangs, go_on = Backlog("kiwoom-auth-forget"), threading.Semaphore(0), threading.Event()
+def do(items):
+    hangs.release()
+    go_on.wait(60)
+for number in range(6):
+    backlog.add(number, do, "item")
+for _ in range(4):
+    hangs.acquire()
+child = os.fork()
+if child == 0:
+    seen = []
+    backlog.add("mine", seen.extend, "item")
+    for thread in threading.enumerate():
+        if thread.name == "kiwoom-auth-forget":
+            thread.join(60)
+    os._exit(0 if seen == ["item"] and not backlog._todo else 1)
+status = os.waitpid(child, 0)[1]
+go_on.set()
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_invalidations_for_which_there_was_no_thread_are_made_up_for(make_auth, replacing, clock, monkeypatch):
