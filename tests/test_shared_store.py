@@ -288,7 +288,8 @@ def test_a_same_token_that_was_handed_back_long_ago_is_asked_for_again(make_auth
 def test_a_same_token_at_its_deadline_is_asked_for_again_though_it_was_handed_back_just_now(make_auth, store, clock):
     """Dates are whole seconds: what a process has for another second may be dead for the server."""
     with KiwoomEmulator(reissue="same") as same:
-        first, second = (make_auth(emulator=same, store=store, clock=clock, cache={}) for _ in range(2))
+        options = {"emulator": same, "store": store, "clock": clock, "refresh_margin": 0.0}
+        first, second = (make_auth(cache={}, **options) for _ in range(2))
         for auth in (first, second):
             auth.get_token()
         for time in (clock, same.clock):
@@ -498,6 +499,20 @@ raise SystemExit(os.waitstatus_to_exitcode(status))
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_child_of_a_fork_has_workers_of_its_own(monkeypatch):
+    """As above, in this process: coverage sees no child that leaves by os._exit."""
+    backlog, hangs, go_on, done = Backlog("kiwoom-auth-forget"), threading.Event(), threading.Event(), []
+    backlog.add("of the parent", lambda _items: hangs.set() or go_on.wait(PATIENCE), "item")
+    assert hangs.wait(PATIENCE)
+    backlog.add("of the parent", done.extend, "another")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    backlog.add("of the child", done.extend, "item")
+    monkeypatch.undo()
+    go_on.set()
+    land()
+    assert "item" in done
 
 
 def test_invalidations_for_which_there_was_no_thread_are_made_up_for(make_auth, replacing, clock, monkeypatch):

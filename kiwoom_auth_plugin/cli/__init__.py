@@ -8,12 +8,13 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from kiwoom_auth_plugin import __version__
 
-from . import _demo
+from . import _demo, _doctor, _emulator, _revoke, _status, _token
+from ._account import KEYS, Misuse, add_options
 
 __all__ = ["main"]
 
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
+    except Misuse as misuse:
+        print(f"{PROGRAM}: error: {misuse}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # head and less leave early; what is flushed on the way out must still go somewhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -64,6 +68,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description="Authentication for the Kiwoom Securities REST API (키움증권).")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    demo = commands.add_parser("demo", help=_demo.SUMMARY, description=_demo.__doc__)
-    demo.set_defaults(run=_demo.run)
+
+    def command(name: str, module: Any, *options: Callable[[argparse.ArgumentParser], None]) -> None:
+        about = f"{module.__doc__}\n\n{KEYS}" if add_options in options else module.__doc__
+        made = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=about,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for add in options:
+            add(made)
+        made.set_defaults(run=module.run)
+
+    command("demo", _demo)
+    command("token", _token, add_options)
+    command("status", _status, add_options, _status.add_options)
+    command("doctor", _doctor, add_options, _doctor.add_options)
+    command("revoke", _revoke, add_options)
+    command("emulator", _emulator, _emulator.add_options)
     return parser

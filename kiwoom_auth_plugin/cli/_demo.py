@@ -23,6 +23,10 @@ from kiwoom_auth_plugin import KiwoomBearerAuth, __version__
 from kiwoom_auth_plugin.testing import Call, KiwoomEmulator
 
 SUMMARY = "make calls to a local Kiwoom and show how few tokens they take"
+EXAMPLES = """\
+examples:
+  kiwoom-auth demo
+"""
 
 _PATH = "/api/dostk/stkinfo"
 _TIMEOUT = 30.0

@@ -1,0 +1,250 @@
+"""Find out what stands between this machine and the first call: keys, network, certificates, clock, codes, store."""
+
+import argparse
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+import requests.utils
+
+from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin._codes import OFFICIAL_CODES, official_code
+from kiwoom_auth_plugin.stores import FileStore
+
+from . import _korean
+from ._account import Account, Misuse
+
+SUMMARY = "find out what is wrong, and what to do"
+EXAMPLES = """\
+examples:
+  kiwoom-auth doctor                look at everything; a token is issued if none is kept
+  kiwoom-auth doctor --no-issue     ... but issue none
+  kiwoom-auth doctor 8005 8030      what codes of Kiwoom's mean
+"""
+
+_TIMEOUT = 10.0
+_SKEW = 60.0
+"""Seconds that the machine's clock may be off."""
+
+
+class Finding(NamedTuple):
+    """What one check has found."""
+
+    check: str
+    ok: bool
+    words: str
+    korean: str = ""
+    """What to do, in Korean, where something is wrong."""
+
+
+def _fine(check: str, words: str) -> Finding:
+    return Finding(check, ok=True, words=words)
+
+
+def _wrong(check: str, words: str, korean: str = "") -> Finding:
+    return Finding(check, ok=False, words=words, korean=korean)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let it explain codes, leave out the issue, and speak to machines."""
+    parser.add_argument("codes", metavar="CODE", type=int, nargs="*", help="only explain these codes of Kiwoom's")
+    parser.add_argument("--no-issue", action="store_true", help="issue no token, and make no call")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of lines for people")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line for each check; 0 if all is well."""
+    show = _show_json if arguments.json else _show
+    if arguments.codes:
+        for code in arguments.codes:
+            show(explained(code))
+        return 0
+    try:
+        account = Account.of(arguments)
+    except Misuse as misuse:
+        show(_wrong("keys", str(misuse), _korean.KEYS))
+        return 2
+    well = True
+    for finding in findings(account, issue=not arguments.no_issue):
+        show(finding)
+        well = well and finding.ok
+    return 0 if well else 1
+
+
+def explained(code: int) -> Finding:
+    """What a code means, and what to do about it."""
+    official = OFFICIAL_CODES.get(code)
+    if official is None:
+        return _wrong(str(code), "none of Kiwoom's codes for authentication")
+    return Finding(str(code), ok=True, words=f"{official.message}. {official.advice}", korean=_korean.of_code(code))
+
+
+def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
+    """Check after check; where one fails, those that need what it looked at are left out."""
+    yield _fine("keys", f"appkey {account.name}, both are well-formed")
+    proxy = _proxy(account)
+    yield _fine("proxy", proxy or "none")
+    if not proxy:
+        name = _name(account)
+        yield name
+        if not name.ok:
+            return
+    answer = _reached(account)
+    if isinstance(answer, Finding):
+        yield answer
+        return
+    yield _fine("server", f"{account.host} answers")
+    yield _clock(answer)
+    yield _kept(account)
+    if issue:
+        token = _issued(account)
+        yield token
+        if token.ok:
+            yield _called(account)
+
+
+def _proxy(account: Account) -> str | None:
+    """The proxy that the environment puts in between, without its login."""
+    if account.host.startswith("http:"):
+        return None  # this machine itself is reached directly
+    found = requests.utils.select_proxy(account.host, requests.utils.get_environ_proxies(account.host))
+    if not found:
+        return None
+    address = urlsplit(found if "://" in found else f"http://{found}")
+    return f"{address.scheme}://{address.hostname}:{address.port or 80}"
+
+
+def _name(account: Account) -> Finding:
+    address = urlsplit(account.host)
+    try:
+        found = socket.getaddrinfo(address.hostname, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        words = f"{address.hostname} could not be resolved ({error}); check the network and DNS"
+        return _wrong("name", words, _korean.NAME)
+    numbers = dict.fromkeys(str(entry[4][0]) for entry in found)
+    return _fine("name", f"{address.hostname} is {', '.join(numbers)}")
+
+
+def _reached(account: Account) -> requests.Response | Finding:
+    """The answer to a GET that asks for nothing: only that there is one matters, and its Date."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = account.host.startswith("https:")
+            return session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False)
+    except requests.exceptions.SSLError as error:
+        words, korean = f"its certificate is not accepted: {_last(error)}", _korean.CERTIFICATE
+    except requests.exceptions.ProxyError as error:
+        words, korean = (
+            f"the proxy did not let it through: {_last(error)}",
+            _korean.PROXY,
+        )
+    except (requests.RequestException, OSError) as error:
+        words, korean = f"no answer: {_last(error)}", _korean.SERVER
+    return _wrong("server", f"{account.host}: {words}", korean)
+
+
+def _last(error: BaseException) -> str:
+    """What was at the bottom of it, in the words of the system."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}"
+
+
+def _clock(answer: requests.Response) -> Finding:
+    try:
+        theirs = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+    except ValueError:
+        return _fine("clock", "the server does not tell the time")
+    ahead = time.time() - theirs
+    if abs(ahead) <= _SKEW:
+        return _fine("clock", f"within {_SKEW:.0f} seconds of the server's")
+    words = f"{abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the server's; set it, by NTP if possible"
+    return _wrong("clock", words, _korean.CLOCK)
+
+
+def _kept(account: Account) -> Finding:
+    """Whether the store works: a value is saved, read, and deleted again."""
+    if account.where is None:
+        return _fine("store", "none: each process issues a token of its own")
+    store, key, value = FileStore(account.where), secrets.token_hex(16), secrets.token_bytes(16)
+    try:
+        with store.lock(key, 2.0):
+            store.save(key, value, 60.0)
+            intact = store.load(key) == value
+            store.delete(key)
+    except OSError as error:
+        return _wrong("store", f"{account.where}: {error}", _korean.STORE)
+    if not intact:
+        return _wrong("store", f"{account.where}: what was saved is not there", _korean.STORE)
+    return _fine("store", f"{account.where} works and is private")
+
+
+def _issued(account: Account) -> Finding:
+    until = account.kept_until()
+    if until is not None:
+        return _fine("token", f"one is kept until {until:%Y-%m-%d %H:%M:%S} KST; none was issued")
+    try:
+        account.get_token()
+    except KiwoomAuthError as error:
+        return _wrong("token", str(error), _korean.of_error(error))
+    return _fine("token", f"one was issued; it expires at {account.expires_at:%Y-%m-%d %H:%M:%S} KST")
+
+
+def _called(account: Account) -> Finding:
+    """One harmless call, the price of a stock: whether the token serves."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = account.host.startswith("https:")
+            answer = session.post(
+                f"{account.host}/api/dostk/stkinfo",
+                headers={"api-id": "ka10001"},
+                json={"stk_cd": "005930"},
+                auth=account,
+                timeout=_TIMEOUT,
+            )
+            fields = answer.json()
+            code, words = official_code(fields.get("return_code"), fields.get("return_msg")), fields.get("return_msg")
+    except KiwoomAuthError as error:
+        return _wrong("call", str(error), _korean.of_error(error))
+    except (requests.RequestException, ValueError, AttributeError) as error:
+        words = f"ka10001 was not answered as it should be: {type(error).__name__}"
+        return Finding(
+            "call",
+            ok=False,
+            words=words,
+            korean=_korean.CALL,
+        )
+    if code is None and answer.ok:
+        return _fine("call", "ka10001 was answered")
+    explanation = explained(code or 0)
+    return Finding(
+        "call",
+        ok=False,
+        words=f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}",
+        korean=explanation.korean,
+    )
+
+
+def _show(finding: Finding) -> None:
+    mark = "ok  " if finding.ok else "FAIL"
+    if sys.stdout.isatty() and os.name != "nt" and "NO_COLOR" not in os.environ:
+        mark = f"\x1b[{32 if finding.ok else 31}m{mark}\x1b[0m"
+    print(f"{finding.check:7} {mark}  {_one_line(finding.words)}")
+    if finding.korean:
+        print(f"{'':7} {'':4}  {finding.korean}")
+
+
+def _show_json(finding: Finding) -> None:
+    print(json.dumps(finding._asdict(), ensure_ascii=False))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,48 @@
+"""What to do, in Korean, for those who the doctor is for."""
+
+from kiwoom_auth_plugin import AddressRejected, KiwoomAuthError, TokenEndpointUnreachable
+from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
+
+KEYS = "키가 없거나 형식이 잘못되었습니다. 포털의 파일에서 공백 없이 그대로 옮기십시오."
+NAME = "서버 이름을 찾을 수 없습니다. 네트워크와 DNS 를 확인하십시오."
+CERTIFICATE = (
+    "서버 인증서를 믿을 수 없습니다. 사내 프록시나 백신이 중간에 있는지, "
+    "CA 인증서와 컴퓨터의 날짜가 맞는지 확인하십시오."
+)
+PROXY = "프록시를 지나지 못했습니다. 환경 변수 HTTPS_PROXY 와 프록시 계정을 확인하십시오."
+SERVER = "서버가 답하지 않습니다. 네트워크와 방화벽, 점검 시간을 확인하십시오."
+CLOCK = "컴퓨터의 시계가 맞지 않습니다. 인터넷 시간 동기화를 켜십시오."
+STORE = "토큰을 둘 폴더를 쓸 수 없습니다. 폴더의 소유자와 권한을 확인하십시오."
+CALL = "시세 조회(ka10001)의 응답이 올바르지 않습니다. 점검 시간인지 확인하십시오."
+
+_OF_KIND = {
+    Kind.REQUEST: "요청 형식이 잘못되었습니다. authorization 헤더를 직접 넣지 말고 auth= 만 지정하십시오.",
+    Kind.RATE: ("호출이 너무 잦습니다. 잠시 기다리고, 같은 appkey 를 쓰는 프로그램은 토큰 하나를 함께 쓰게 하십시오."),
+    Kind.SERVER: "키움 서버 오류입니다. 잠시 뒤에 다시 시도하십시오.",
+    Kind.CREDENTIALS: (
+        "appkey 와 secretkey 를 포털의 값과 비교하십시오. 한 쌍인지, 잘리지 않았는지, 만료되거나 삭제되지 않았는지."
+    ),
+    Kind.ADDRESS: "이 컴퓨터의 공인 IP 주소를 포털(https://openapi.kiwoom.com)에서 이 appkey 에 등록하십시오.",
+    Kind.TOKEN: "토큰이 더는 통하지 않습니다. 이 패키지는 새 토큰을 받아 한 번 다시 보냅니다.",
+    Kind.REVOKE: "토큰 폐기에 실패했습니다. 토큰은 만료될 때까지 살아 있을 수 있습니다.",
+}
+_OTHER_ENVIRONMENT = "실전과 모의투자의 키는 서로 다릅니다. 키에 맞는 host 를 쓰거나 host 에 맞는 키를 쓰십시오."
+_OF_CODE = {
+    8010: "토큰은 발급받은 공인 IP 주소에서만 통합니다. 주소마다 토큰을 따로 받으십시오.",
+    8030: _OTHER_ENVIRONMENT,
+    8031: _OTHER_ENVIRONMENT,
+}
+
+
+def of_code(code: int) -> str:
+    """What to do about one of the official codes."""
+    return _OF_CODE.get(code) or _OF_KIND[OFFICIAL_CODES[code].kind]
+
+
+def of_error(error: KiwoomAuthError) -> str:
+    """What to do about an error."""
+    if error.code in OFFICIAL_CODES:
+        return of_code(error.code)
+    if isinstance(error, TokenEndpointUnreachable):
+        return SERVER
+    return _OF_KIND[Kind.ADDRESS if isinstance(error, AddressRejected) else Kind.SERVER]

@@ -1,0 +1,22 @@
+"""Revoke the kept token (AU10002): it dies for every program that uses it."""
+
+import argparse
+
+from ._account import Account
+
+SUMMARY = "revoke the kept token"
+EXAMPLES = """\
+examples:
+  kiwoom-auth revoke
+"""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Revoke it and forget it; without one, say so."""
+    account = Account.of(arguments)
+    if account.kept_until() is None:
+        print("nothing to revoke: no token is kept")
+        return 0
+    account.revoke()
+    print("revoked")
+    return 0

@@ -1,0 +1,436 @@
+"""The commands, driven as a user does, against a local Kiwoom."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+
+from kiwoom_auth_plugin import MOCK_HOST, KiwoomBearerAuth, _cache, _sources
+from kiwoom_auth_plugin._codes import OFFICIAL_CODES
+from kiwoom_auth_plugin.cli import _doctor, main
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
+
+pytest.importorskip("filelock")
+TOKEN, CALL = "/oauth2/token", "/api/dostk/stkinfo"
+KOREAN = re.compile("[가-힣]")
+
+
+@pytest.fixture
+def account(kiwoom_emulator, monkeypatch):
+    """The environment names the emulator and its keys."""
+    for name, value in [
+        ("KIWOOM_APPKEY", kiwoom_emulator.appkey),
+        ("KIWOOM_SECRETKEY", kiwoom_emulator.secretkey),
+        ("KIWOOM_HOST", kiwoom_emulator.url),
+    ]:
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    return kiwoom_emulator
+
+
+@pytest.fixture
+def kiwoom_auth(capsys):
+    """Runs a command as a new process would: what was cached is gone; gives status, output and errors."""
+
+    def run(*arguments):
+        _cache.DEFAULT_CACHE.clear()
+        _sources._recent.clear()
+        _sources._sources.clear()
+        capsys.readouterr()
+        return (main(arguments), *capsys.readouterr())
+
+    return run
+
+
+def findings(output):
+    """What the doctor has found: a mark for each check."""
+    return dict(re.findall(r"^(\w+) +(ok|FAIL)  ", output, re.MULTILINE))
+
+
+# token
+
+
+def test_token_prints_the_token_alone_and_a_loop_issues_once(account, kiwoom_auth):
+    for _ in range(3):
+        assert kiwoom_auth("token") == (0, f"{account.token}\n", "")
+    assert account.issued == 1
+
+
+def test_programs_share_what_a_command_has_issued(account, kiwoom_auth):
+    from kiwoom_auth_plugin.stores import FileStore
+
+    kiwoom_auth("token")
+    auth = KiwoomBearerAuth(account.appkey, account.secretkey, host=account.url, store=FileStore(), cache={})
+    assert auth.get_token() == account.token
+    assert account.issued == 1
+
+
+def test_the_keys_may_be_in_the_portals_files(account, kiwoom_auth, monkeypatch, tmp_path):
+    for name in ("APPKEY", "SECRETKEY"):
+        (tmp_path / name).write_text(os.environ[f"KIWOOM_{name}"] + "\r\n")
+        monkeypatch.delenv(f"KIWOOM_{name}")
+    files = "--appkey-file", str(tmp_path / "APPKEY"), "--secretkey-file", str(tmp_path / "SECRETKEY")
+    assert kiwoom_auth("token", *files)[0] == 0
+    monkeypatch.delenv("KIWOOM_HOST")
+    assert kiwoom_auth("token", *files, "--host", account.url)[0] == 0
+    assert account.issued == 1
+
+
+def test_files_without_a_host_are_for_the_real_one(account, kiwoom_auth, monkeypatch, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("x" * 20)
+    monkeypatch.delenv("KIWOOM_HOST")
+    status, output, _ = kiwoom_auth("status", "--appkey-file", str(key), "--secretkey-file", str(key))
+    assert (status, "host       https://api.kiwoom.com" in output) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["token", "status", "revoke", "doctor"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"KIWOOM_APPKEY": None}, "KIWOOM_APPKEY is not set"),
+        ({"KIWOOM_SECRETKEY": "white space"}, "KIWOOM_SECRETKEY must be visible ASCII"),
+        ({"KIWOOM_HOST": "ftp://nowhere"}, "KIWOOM_HOST: host must be"),
+    ],
+    ids=["missing", "malformed", "host"],
+)
+def test_keys_that_are_missing_or_malformed_are_wrong_use(account, kiwoom_auth, monkeypatch, command, change, says):
+    for name, value in change.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    status, output, errors = kiwoom_auth(command)
+    assert status == 2
+    assert says in output + errors
+    assert len(errors.splitlines()) == (command != "doctor")
+    assert "white space" not in (output + errors).replace("no white space", "")
+    assert not account.journal
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--appkey-file", "a"], "go together"),
+        (["--appkey-file", "nowhere", "--secretkey-file", "nowhere"], "nowhere"),
+        (["--app", "a"], "unrecognized arguments"),
+        (["--secretkey", "a"], "unrecognized arguments"),
+    ],
+)
+def test_options_that_cannot_be_are_wrong_use(account, kiwoom_auth, options, says):
+    status, output, errors = kiwoom_auth("token", *options)
+    assert (status, output) == (2, "")
+    assert says in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_what_the_server_says_is_one_line_of_error(account, kiwoom_auth):
+    account.script(TOKEN, recorded.BAD_KEY_PAIR)
+    status, output, errors = kiwoom_auth("token")
+    assert (status, output) == (1, "")
+    assert "8001" in errors
+    assert len(errors.splitlines()) == 1
+    assert account.secretkey not in errors
+
+
+def test_without_the_libraries_of_the_store_each_command_works_alone_and_says_so(account, kiwoom_auth, monkeypatch):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    for _ in range(2):
+        status, output, errors = kiwoom_auth("token")
+        assert (status, output) == (0, f"{account.token}\n")
+        assert "pip install" in errors
+        assert len(errors.splitlines()) == 1
+    assert len(account.calls("au10001")) == 2
+    assert "token      none is kept\ndirectory  none" in kiwoom_auth("status")[1]
+    status, output, _ = kiwoom_auth("doctor")
+    assert "store   ok    none: each process issues a token of its own" in output
+    assert kiwoom_auth("revoke")[1] == "nothing to revoke: no token is kept\n"
+
+
+# status
+
+
+def test_status_never_issues(account, kiwoom_auth):
+    status, output, errors = kiwoom_auth("status")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[:3] == [
+        f"host       {account.url}", f"appkey     {account.appkey[:4]}…", "token      none is kept",
+    ]  # fmt: skip
+    assert json.loads(kiwoom_auth("status", "--json")[1])["expires_at"] is None
+    assert not account.journal
+
+
+def test_status_shows_until_when_the_token_is_kept(account, kiwoom_auth):
+    kiwoom_auth("token")
+    _, output, _ = kiwoom_auth("status")
+    shown = re.search(r"kept until ([-0-9]+ [:0-9]+) KST \(([-0-9]+ [:0-9]+) \S+ here\)", output)
+    known = json.loads(kiwoom_auth("status", "--json")[1])
+    expires = datetime.fromisoformat(known["expires_at"])
+    assert f"{expires:%Y-%m-%d %H:%M:%S}" == shown[1]
+    assert f"{expires.astimezone():%Y-%m-%d %H:%M:%S}" == shown[2]
+    assert expires.utcoffset() == timedelta(hours=9)
+    assert timedelta(hours=23) < expires - datetime.now(expires.tzinfo) <= timedelta(hours=24)
+    assert known["host"] == account.url
+    assert Path(known["directory"]).is_dir()
+    assert account.token not in output
+    assert account.issued == 1
+
+
+# revoke
+
+
+def test_revoke_revokes_what_is_kept(account, kiwoom_auth):
+    kiwoom_auth("token")
+    assert kiwoom_auth("revoke") == (0, "revoked\n", "")
+    assert account.tokens == []
+    assert kiwoom_auth("revoke") == (0, "nothing to revoke: no token is kept\n", "")
+    assert len(account.calls("au10002")) == 1
+
+
+# doctor
+
+
+def test_the_doctor_finds_nothing_wrong(account, kiwoom_auth):
+    status, output, errors = kiwoom_auth("doctor")
+    assert (status, errors) == (0, "")
+    checks = "keys", "proxy", "name", "server", "clock", "store", "token", "call"
+    assert findings(output) == dict.fromkeys(checks, "ok")
+    assert account.secretkey not in output
+    assert account.token not in output
+    assert "one is kept" in kiwoom_auth("doctor")[1]
+    assert account.issued == 1
+
+
+def test_the_doctor_may_be_told_to_issue_nothing(account, kiwoom_auth):
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, "token" in findings(output)) == (0, False)
+    assert account.issued == 0
+
+
+def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
+    account.script(TOKEN, recorded.BAD_KEY_PAIR)
+    status, output, _ = kiwoom_auth("doctor", "--json")
+    last = [json.loads(line) for line in output.splitlines()][-1]
+    assert (status, last["check"], last["ok"]) == (1, "token", False)
+    assert "8001" in last["words"]
+    assert KOREAN.search(last["korean"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "korean"),
+    [
+        (recorded.WRONG_ENVIRONMENT, "Real and mock keys are separate", "실전과 모의투자의 키는 서로 다릅니다"),
+        (recorded.BAD_KEY_PAIR, "Check appkey and secretkey", "포털의 값과 비교하십시오"),
+        (recorded.ADDRESS_NOT_REGISTERED, "Register this machine's public IP", "공인 IP 주소를 포털"),
+        (Answer.html("oops", 400), "not usable", "키움 서버 오류"),
+        (Answer.as_usual(cut="before"), "the connection was lost", "서버가 답하지 않습니다"),
+    ],
+    ids=["8030", "8001", "8050", "no JSON", "lost"],
+)
+def test_the_doctor_knows_what_a_refused_issue_means(account, kiwoom_auth, answer, says, korean):
+    account.script(TOKEN, *[answer] * 3)
+    status, output, _ = kiwoom_auth("doctor")
+    assert status == 1
+    assert findings(output)["token"] == "FAIL"
+    assert says in output
+    assert korean in output
+
+
+def test_the_doctor_knows_what_a_refused_call_means(account, kiwoom_auth):
+    account.script(CALL, *[Answer.json({"return_code": 3, "return_msg": "인증에 실패했습니다[8010:IP]"})] * 2)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert "A token serves only the public IP address" in output
+    assert "발급받은 공인 IP 주소에서만" in output
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer.html("maintenance"), Answer.json([]), Answer.html("oops", 500)], ids=["page", "array", "500"]
+)
+def test_a_call_that_is_not_answered_as_it_should_be_is_told(account, kiwoom_auth, answer):
+    account.script(CALL, answer)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert "ka10001" in output
+
+
+def test_a_call_with_a_code_that_nobody_knows_is_told(account, kiwoom_auth):
+    account.script(CALL, Answer.json({"return_code": 20, "return_msg": "모름[9999:?]"}))
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert "모름" in output
+
+
+def test_a_call_whose_token_cannot_be_replaced_is_told(account, kiwoom_auth):
+    kiwoom_auth("token")
+    account.expire_tokens()
+    account.script(TOKEN, recorded.ADDRESS_NOT_REGISTERED)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert "8050" in output
+
+
+def test_a_clock_that_is_off_is_told(account, kiwoom_auth):
+    account.clock.advance(3600)
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, findings(output)["clock"]) == (1, "FAIL")
+    assert re.search(r"(3599|3600) seconds behind the server's", output)
+    account.clock.advance(-7200)
+    assert re.search(r"(3600|3601) seconds ahead of the server's", kiwoom_auth("doctor", "--no-issue")[1])
+
+
+def test_a_server_that_does_not_tell_the_time_is_no_fault():
+    answer = requests.Response()
+    assert _doctor._clock(answer).ok
+
+
+def test_a_store_that_others_can_read_is_told(account, kiwoom_auth):
+    kiwoom_auth("token")
+    directory = Path(json.loads(kiwoom_auth("status", "--json")[1])["directory"])
+    directory.rename(directory.with_name("elsewhere"))
+    directory.symlink_to(directory.with_name("elsewhere"))
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, findings(output)["store"]) == (1, "FAIL")
+    assert "폴더의 소유자와 권한" in output
+
+
+def test_a_store_that_forgets_is_told(account, kiwoom_auth, monkeypatch):
+    from kiwoom_auth_plugin.stores import FileStore
+
+    monkeypatch.setattr(FileStore, "load", lambda _store, _key: None)
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, findings(output)["store"]) == (1, "FAIL")
+    assert "what was saved is not there" in output
+
+
+def test_a_name_that_nobody_knows_is_told(account, kiwoom_auth):
+    status, output, _ = kiwoom_auth("doctor", "--host", "https://kiwoom.invalid")
+    assert (status, findings(output)["name"]) == (1, "FAIL")
+    assert "DNS" in output
+
+
+def test_a_server_that_is_not_there_is_told(account, kiwoom_auth):
+    account.stop()
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["server"]) == (1, "FAIL")
+    assert "Connection" in output
+    assert "방화벽" in output
+
+
+def test_a_certificate_that_is_not_trusted_is_told(account, kiwoom_auth):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with KiwoomEmulator(tls=context) as secure:
+        status, output, _ = kiwoom_auth("doctor", "--host", secure.url)
+    assert (status, findings(output)["server"]) == (1, "FAIL")
+    assert "its certificate is not accepted" in output
+    assert "인증서를 믿을 수 없습니다" in output
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:{port}", "127.0.0.1:{port}"])
+def test_a_proxy_is_named_without_its_login_and_told_if_it_is_in_the_way(account, kiwoom_auth, monkeypatch, proxy):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        monkeypatch.setenv("HTTPS_PROXY", proxy.format(port=port))
+        status, output, _ = kiwoom_auth("doctor", "--host", MOCK_HOST)
+    assert (status, findings(output)) == (1, {"keys": "ok", "proxy": "ok", "server": "FAIL"})
+    assert f"http://127.0.0.1:{port}" in output
+    assert "secret" not in output
+    assert "프록시" in output
+
+
+@pytest.mark.parametrize("code", OFFICIAL_CODES)
+def test_each_official_code_is_explained_in_english_and_korean(kiwoom_auth, code):
+    status, output, _ = kiwoom_auth("doctor", str(code))
+    english, korean = output.splitlines()
+    assert status == 0
+    assert OFFICIAL_CODES[code].message in english
+    assert OFFICIAL_CODES[code].advice in english
+    assert KOREAN.search(korean)
+
+
+def test_a_code_that_is_none_is_told(kiwoom_auth):
+    status, output, _ = kiwoom_auth("doctor", "8005", "1234")
+    assert status == 0
+    assert findings(output) == {"8005": "ok", "1234": "FAIL"}
+
+
+@pytest.mark.parametrize(("set_variable", "coloured"), [(None, True), ("NO_COLOR", False)])
+def test_colours_are_for_terminals(kiwoom_auth, monkeypatch, set_variable, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if set_variable:
+        monkeypatch.setenv(set_variable, "1")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _stream: True)
+    assert ("\x1b[32m" in kiwoom_auth("doctor", "8005")[1]) is coloured
+
+
+# emulator
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT])
+def test_the_emulator_serves_until_it_is_interrupted(signal_number):
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator", "--reissue", "replace", "--issue-limit", "100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        lines = [serving.stdout.readline() for _ in range(3)]
+        keys = dict(re.fullmatch(r"(?:export|set) (\w+)=(\S+)\n", line).groups() for line in lines)
+        auth = KiwoomBearerAuth(keys["KIWOOM_APPKEY"], keys["KIWOOM_SECRETKEY"], host=keys["KIWOOM_HOST"], cache={})
+        token = auth.get_token()
+        auth.invalidate(token)
+        assert auth.get_token() != token
+        serving.send_signal(signal_number)
+        output, errors = serving.communicate(timeout=60)
+    assert (serving.returncode, output, errors) == (130, "", "kiwoom-auth: interrupted\n")
+
+
+def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth):
+    status, _, errors = kiwoom_auth("emulator", "--port", "70000")
+    assert (status, errors) == (2, "kiwoom-auth: error: --port must be 0 to 65535\n")
+
+
+# all of them
+
+
+@pytest.mark.parametrize("command", ["demo", "token", "status", "doctor", "revoke", "emulator"])
+def test_help_has_examples_and_names_no_option_for_a_secret(kiwoom_auth, command):
+    status, output, _ = kiwoom_auth(command, "--help")
+    assert status == 0
+    assert f"examples:\n  kiwoom-auth {command}" in output or 'curl -H "authorization' in output
+    assert not re.search(r"--(app|secret)key\b(?!-file)", output)
+
+
+def test_a_console_of_cp949_shows_korean(account):
+    for encoding in ("cp949", "ascii"):
+        done = subprocess.run(
+            [sys.executable, "-m", "kiwoom_auth_plugin", "doctor", "8005"],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=True,
+            timeout=100,
+        )
+        assert ("토큰" in done.stdout.decode("cp949")) is (encoding == "cp949")
+
+
+def test_an_interrupted_command_shows_no_traceback(account):
+    with (
+        account.hold() as gate,
+        subprocess.Popen(
+            [sys.executable, "-m", "kiwoom_auth_plugin", "token"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as command,
+    ):
+        gate.wait_for(1)
+        command.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            output, errors = command.communicate(timeout=60)
+    assert (command.returncode, output, errors) == (130, "", "kiwoom-auth: interrupted\n")
