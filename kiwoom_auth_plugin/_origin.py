@@ -75,7 +75,7 @@ class Origin(NamedTuple):
         host = host.strip("[]").lower()
         if ":" in host:
             host = _compressed(host)
-        return cls(scheme, host, port or _DEFAULT_PORTS[scheme])
+        return cls(scheme, host, port or _DEFAULT_PORTS[scheme]) if host else None
 
     @classmethod
     def of_url(cls, url: str) -> Self | None:

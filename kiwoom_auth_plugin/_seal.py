@@ -19,6 +19,8 @@ VERSION = b"kiwoom1."
 """Begins each sealed value; another format gets another number, and is nothing to this one."""
 
 _SIZE_LIMIT = 64 * 1024
+_YEAR_10000 = 253_402_300_800.0
+"""In seconds since the epoch: no moment is later, and neither NaN nor infinity is below it."""
 
 
 class Seal:
@@ -91,4 +93,4 @@ class Seal:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _YEAR_10000

@@ -118,6 +118,7 @@ def test_an_ipv6_address_with_a_zone_is_another():
 
 def test_what_only_looks_like_an_ipv6_address_is_taken_as_it_is():
     assert Origin.of("https", "[NO:address]", None) == ("https", "no:address", 443)
+    assert Origin.of("https", "[]", None) is None
 
 
 @pytest.mark.parametrize("url", NONE)

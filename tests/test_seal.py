@@ -137,6 +137,10 @@ def test_the_fields_of_the_cases_below_are_good(clock):
         GOOD | {"life": 25 * 3600 + 1},
         GOOD | {"life": math.nan},
         GOOD | {"dated": None},
+        GOOD | {"dated": math.nan},
+        GOOD | {"dated": math.inf},
+        GOOD | {"issued": 10**400},
+        GOOD | {"issued": -(10**400)},
     ],
     ids=repr,
 )
