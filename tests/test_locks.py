@@ -85,18 +85,26 @@ def test_a_caller_that_is_overtaken_as_it_starts_takes_what_the_faster_one_bring
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["with the mutex", "without"])
-def test_without_its_mutex_an_event_would_forget_to_wake_somebody(monkeypatch, broken):
-    event = Event()
-    event._mutex = Door(broken=broken)
+def test_without_its_mutex_an_event_would_forget_to_wake_somebody(broken):
     woken = threading.Event()
     looked, go_on = threading.Event(), threading.Event()
 
-    class Happened(threading.Event):
-        def is_set(self):
-            seen = super().is_set()
+    class Looking(Event):
+        happened = False
+
+        @property
+        def has_happened(self):
+            seen = self.happened
             looked.set()  # between "it has not happened" and "wake me when it does"
             go_on.wait(PATIENCE)
             return seen
+
+        @has_happened.setter
+        def has_happened(self, happened):
+            self.happened = happened
+
+    event = Looking()
+    event._mutex = Door(broken=broken)
 
     class Room:
         def __init__(self, _loop):
@@ -109,7 +117,6 @@ def test_without_its_mutex_an_event_would_forget_to_wake_somebody(monkeypatch, b
         if event._room_of("a loop", Room) is None:
             woken.set()
 
-    event._happened = Happened()
     waiter = threading.Thread(target=wait, daemon=True)
     setter = threading.Thread(target=event.set, daemon=True)
     waiter.start()

@@ -1,0 +1,27 @@
+"""How pytest judges a mutant: the same each time, the quick tests first, without a word more than is needed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+
+# A mutant is dead or alive: by which smallest example does not matter, and chance must not decide.
+settings.register_profile("mutants", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+settings.load_profile("mutants")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """mutmut names the tests in any order; most mutants are killed by many of them, and one is enough."""
+    statistics = Path("mutmut-stats.json")
+    if statistics.exists():
+        durations = json.loads(statistics.read_text())["duration_by_test"]
+        items.sort(key=lambda item: durations.get(item.nodeid, 0.0))
+
+
+def pytest_unconfigure():
+    """Where one process runs pytest twice, as mutmut's do, tests with escapes in their names have others then."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
