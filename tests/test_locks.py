@@ -17,6 +17,7 @@ class Door:
     """In place of a mutex: counts who comes to it, and lets everybody in if it is broken."""
 
     def __init__(self, *, broken):
+        self.broken = broken
         self._lock = None if broken else threading.Lock()
         self.came = threading.Semaphore(0)
 
@@ -84,27 +85,45 @@ def test_a_caller_that_is_overtaken_as_it_starts_takes_what_the_faster_one_bring
     assert kiwoom_emulator.issued == 1
 
 
+class Looking(Event):
+    """Lets somebody else go on between "it has not happened" and "wake me when it does"."""
+
+    happened = False
+
+    def __init__(self, *, broken):
+        self.looked, self.go_on = threading.Event(), threading.Event()
+        super().__init__()
+        self._mutex = Door(broken=broken)
+
+    @property
+    def has_happened(self):
+        seen = self.happened
+        self.looked.set()
+        self.go_on.wait(PATIENCE)
+        return seen
+
+    @has_happened.setter
+    def has_happened(self, happened):
+        self.happened = happened
+
+    def set_while(self, wait):
+        """Set it while a thread is about to wait; gives that thread."""
+        waiter = threading.Thread(target=wait, daemon=True)
+        setter = threading.Thread(target=self.set, daemon=True)
+        waiter.start()
+        assert self.looked.wait(PATIENCE)
+        setter.start()
+        for _ in range(2):
+            assert self._mutex.came.acquire(timeout=PATIENCE)
+        if self._mutex.broken:
+            setter.join(PATIENCE)  # it went past the waiter
+        self.go_on.set()
+        return waiter
+
+
 @pytest.mark.parametrize("broken", [False, True], ids=["with the mutex", "without"])
-def test_without_its_mutex_an_event_would_forget_to_wake_somebody(broken):
-    woken = threading.Event()
-    looked, go_on = threading.Event(), threading.Event()
-
-    class Looking(Event):
-        happened = False
-
-        @property
-        def has_happened(self):
-            seen = self.happened
-            looked.set()  # between "it has not happened" and "wake me when it does"
-            go_on.wait(PATIENCE)
-            return seen
-
-        @has_happened.setter
-        def has_happened(self, happened):
-            self.happened = happened
-
-    event = Looking()
-    event._mutex = Door(broken=broken)
+def test_without_its_mutex_an_event_would_forget_to_wake_a_loop(broken):
+    event, woken = Looking(broken=broken), threading.Event()
 
     class Room:
         def __init__(self, _loop):
@@ -117,19 +136,22 @@ def test_without_its_mutex_an_event_would_forget_to_wake_somebody(broken):
         if event._room_of("a loop", Room) is None:
             woken.set()
 
-    waiter = threading.Thread(target=wait, daemon=True)
-    setter = threading.Thread(target=event.set, daemon=True)
-    waiter.start()
-    assert looked.wait(PATIENCE)
-    setter.start()
-    for _ in range(2):
-        assert event._mutex.came.acquire(timeout=PATIENCE)
+    event.set_while(wait).join(PATIENCE)
+    assert woken.wait(0 if broken else PATIENCE) is not broken
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["with the mutex", "without"])
+def test_without_its_mutex_an_event_would_forget_to_wake_a_thread(broken):
+    event = Looking(broken=broken)
+    waiter = event.set_while(lambda: event.wait(10 * PATIENCE))
     if broken:
-        setter.join(PATIENCE)  # it went past the waiter
-    go_on.set()
+        while not event._doors:
+            assert waiter.is_alive()
+        (door,) = event._doors
+        assert door.locked()
+        door.release()
     waiter.join(PATIENCE)
-    setter.join(PATIENCE)
-    assert woken.is_set() is not broken
+    assert not waiter.is_alive()
 
 
 def test_the_cache_is_only_touched_under_the_mutex(make_auth, kiwoom_emulator, clock):
