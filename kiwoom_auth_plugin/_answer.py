@@ -1,13 +1,13 @@
 """An answer of Kiwoom's token endpoints, taken apart, and the error that it is if it says no."""
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
 from ._codes import OFFICIAL_CODES, Kind, numeric, official_code
+from ._json import json_object
 from .errors import (
     AddressRejected,
     CredentialsRejected,
@@ -21,6 +21,8 @@ SIZE_LIMIT = 1024 * 1024
 
 _TOO_MANY_REQUESTS = 429
 _QUOTED_LIMIT = 300
+_LOOKED_AT = 8192
+_LONG_WORD = re.compile(r"[\x21-\x7e]{16,}")
 _UNKNOWN = "This package does not know that answer: look it up at https://openapi.kiwoom.com."
 _CLASSES = {
     Kind.CREDENTIALS: CredentialsRejected,
@@ -81,7 +83,7 @@ def success(answer: Answer, context: Context) -> dict[str, Any]:
     Raises:
         KiwoomAuthError: it says no (HTTP 200 with a ``return_code`` is Kiwoom's normal way to), or is none.
     """
-    fields = _json_object(answer.body)
+    fields = json_object(answer.body) if len(answer.body) <= SIZE_LIMIT else None
     if fields is None:
         _raise_unreadable(answer, context)
     return_code, return_msg = fields.get("return_code"), fields.get("return_msg")
@@ -150,34 +152,13 @@ def _refusal(
 
 
 def _quoted(text: object, context: Context) -> str | None:
-    """A text of the server's, fit for a message or a log: no secret, no control character, not endless."""
+    """A text of the server's, fit for a message or a log: no secret, no control character, not endless.
+
+    What may be a key or a token, this one's or another's, in whatever spelling, is a long word without a space.
+    """
     if not isinstance(text, str):
         return None
     for secret in context.secrets:
         text = text.replace(secret, "…")
-    return "".join(c if c.isprintable() else " " for c in text[:_QUOTED_LIMIT])
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    """The body as a JSON object (RFC 8259: no duplicate names, no NaN), or None where it is none."""
-    if len(body) > SIZE_LIMIT:
-        return None
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = body.decode("cp949", "replace")
-    try:
-        value: object = json.loads(text, object_pairs_hook=_unique_names, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(fields := dict(pairs)) < len(pairs):
-        raise ValueError
-    return fields
-
-
-def _no_constant(_name: str) -> NoReturn:
-    raise ValueError
+    text = "".join(c if c.isprintable() else " " for c in text[:_LOOKED_AT])
+    return _LONG_WORD.sub("…", text)[:_QUOTED_LIMIT]

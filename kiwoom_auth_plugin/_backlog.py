@@ -24,7 +24,7 @@ class Backlog:
         self._name = name
         self._todo: dict[Hashable, tuple[Callable[[Collection[Any]], object], set[Any]]] = {}
         self._doing: set[Hashable] = set()
-        self._workers = 0
+        self._workers: list[threading.Thread] = []
         self._pid = os.getpid()
 
     def add(self, key: Hashable, do: Callable[[Collection[Any]], object], item: Hashable) -> None:
@@ -35,28 +35,26 @@ class Backlog:
             do: is called with the items.
             item: one of them.
         """
+        worker = threading.Thread(target=self._work, name=self._name)
         with _mutex:
             if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
-                self._todo, self._doing, self._workers, self._pid = {}, set(), 0, os.getpid()
-            is_seen_to = key in self._doing or (key in self._todo and self._workers > 0)
+                self._todo, self._doing, self._pid = {}, set(), os.getpid()
             self._todo.setdefault(key, (do, set()))[1].add(item)
-            if is_seen_to or self._workers >= MOST_WORKERS:
+            # One that an interrupt has kept from starting is none.
+            self._workers = [one for one in self._workers if one.is_alive()]
+            free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing)
+            if free >= wanted or len(self._workers) >= MOST_WORKERS:
                 return
-            self._workers += 1
-        try:
-            threading.Thread(target=self._work, name=self._name).start()
-        except BaseException as error:
-            with _mutex:
-                self._workers -= 1
-            if not isinstance(error, RuntimeError):
-                raise
+            self._workers.append(worker)
+        with suppress(RuntimeError):
+            worker.start()
 
     def _work(self) -> None:
         while True:
             with _mutex:
-                key = next((key for key in self._todo if key not in self._doing), None)
+                key = next((key for key in list(self._todo) if key not in self._doing), None)
                 if key is None:
-                    self._workers -= 1
+                    self._workers = [one for one in self._workers if one is not threading.current_thread()]
                     return
                 do, items = self._todo.pop(key)
                 self._doing.add(key)

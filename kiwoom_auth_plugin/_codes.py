@@ -4,7 +4,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-_EMBEDDED = re.compile(r"\[([0-9]{4}):|CODE=([0-9]{4})(?![0-9])")
+_EMBEDDED = re.compile(r"\[([0-9]{4})[:\]]|CODE=([0-9]{4})(?![0-9])")
 _LARGEST = 999_999_999
 _NUMERIC = re.compile(r"-?[0-9]{1,9}")
 
@@ -91,7 +91,8 @@ def numeric(value: object) -> int | None:
 def official_code(return_code: object, return_msg: object) -> int | None:
     """The four-digit code that an answer carries.
 
-    It stands in ``return_msg`` as ``[8005:`` or ``CODE=8005``, or is the ``return_code`` itself. An answer
+    It stands in ``return_msg`` as ``[8005:`` or ``CODE=8005``, or is the ``return_code`` itself. The first one counts:
+    what comes after it, as after the ``[2000]`` of an order that was turned down, may be anybody's words. An answer
     whose ``return_code`` is 0 says yes, whatever its text quotes.
 
     Returns:
@@ -100,6 +101,6 @@ def official_code(return_code: object, return_msg: object) -> int | None:
     number = numeric(return_code)
     if number == 0:
         return None
-    if isinstance(return_msg, str) and (embedded := _EMBEDDED.search(return_msg)):
+    if isinstance(return_msg, str) and (embedded := _EMBEDDED.search(return_msg)) and embedded[0][-1] != "]":
         return int(embedded[1] or embedded[2])
     return number if number is not None and 1000 <= number <= 9999 else None  # noqa: PLR2004 - four digits

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from . import _au10001, _au10002
 from ._clock import Clock
 from ._issuer import Issuer, Library
-from ._keys import Masked, Secretkey, digest
+from ._keys import Masked, Secretkey, digest, without_frames
 from ._log import Log, Note
 from ._route import Route
 from ._seal import Seal
@@ -36,6 +36,10 @@ class Issue(Protocol):
     route: Route
     """The way it goes."""
 
+    def cached(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken | None:
+        """What ``lookup`` finds for the secretkey's digest."""
+        ...
+
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
     ) -> AccessToken:
@@ -44,7 +48,7 @@ class Issue(Protocol):
         Args:
             lookup: finds a token that somebody else in this process has issued meanwhile.
             takes: whether a token that another process has issued will do.
-            spent: seconds of the time-out that are over.
+            spent: seconds of the patience that are over.
 
         Raises:
             KiwoomAuthError: there is none to be had.
@@ -106,24 +110,30 @@ class Exchange:
         self._log = log
         self._library: Library = library
 
+    def cached(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken | None:
+        """What ``lookup`` finds for the secretkey's digest."""
+        return lookup(digest(self._secretkey.reveal(self._host)))
+
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
     ) -> AccessToken:
         """AU10001, unless ``lookup`` or the store finds a token."""
-        started = self._clock.monotonic()
+        # The vault's time and the store's count, so that a flight that was given up does not issue after all.
+        limit = self._clock.monotonic() + self.patience - spent
         secretkey = self._secretkey.reveal(self._host)
         found = lookup(digest(secretkey))
         if found is not None:
             return found
-        if self._store is None:
-            return self._issue(secretkey, started + self.timeout - spent)
         issued: list[AccessToken] = []
 
         def issue() -> AccessToken:
-            issued.append(self._issue(secretkey, self._clock.monotonic() + self.timeout - spent))
+            issued.append(self._issue(secretkey, min(self._clock.monotonic() + self.timeout, limit)))
             return issued[0]
 
-        token = self._store.visit(self._seal(secretkey)).obtain(takes, issue, self._store.lease(self.timeout))
+        if self._store is None:
+            return issue()
+        visit = self._store.visit(self._seal(secretkey), spent)
+        token = visit.obtain(takes, issue, self._store.lease(self.timeout))
         if not issued:
             self._tell_of(token, "token.found", "the store has a token of another process")
         return token
@@ -205,7 +215,7 @@ class Exchange:
                 visit.forget(tokens)
 
     def _seal(self, secretkey: Masked) -> Seal:
-        return Seal(self._appkey, self._host, secretkey, self._clock)
+        return without_frames(lambda: Seal(self._appkey, self._host, secretkey, self._clock))
 
     def _persist(self, call: str, attempt: Callable[[float], _T], deadline: float) -> _T:
         """Try up to three times what may succeed later, all before the deadline on the monotonic clock."""
@@ -213,11 +223,9 @@ class Exchange:
         while True:
             number += 1
             try:
-                return attempt(deadline - self._clock.monotonic())
+                return without_frames(lambda: attempt(deadline - self._clock.monotonic()))
             except KiwoomAuthError as error:
                 failure = error.copy()
-            except BaseException as error:  # noqa: BLE001 - whatever interrupts: the frames below hold secrets
-                raise error.with_traceback(None)  # noqa: B904 - its context is what it had
             self._log.tell(
                 Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)
             )

@@ -87,16 +87,24 @@ class Flights(ABC):
                 return  # abandoned before its thread could start
             flight.thread = threading.get_ident()
         try:
-            spent = self._await_turn(flight, issue.patience)
-            outcome: AccessToken | KiwoomAuthError = issue(
-                lambda digest: self._find(digest, flight), lambda token: self._takes(token, flight), spent
-            )
+            outcome: AccessToken | KiwoomAuthError = self._bring(flight, issue)
         except KiwoomAuthError as error:
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
             outcome = KiwoomAuthError(why, host=self._host)
         self._land(flight, outcome)
+
+    def _bring(self, flight: Flight, issue: Issue) -> AccessToken:
+        def lookup(digest: bytes) -> AccessToken | None:
+            return self._find(digest, flight)
+
+        # Somebody else's turn may be a refresh: the token is good meanwhile.
+        token = None if self._turn.is_free() else issue.cached(lookup)
+        if token is not None:
+            return token
+        spent = self._await_turn(flight, issue.patience - issue.timeout or issue.timeout)
+        return issue(lookup, lambda token: self._takes(token, flight), spent)
 
     def _await_turn(self, flight: Flight, patience: float) -> float:
         """Wait until nobody issues for the same appkey with another secretkey or callable; seconds that it took."""

@@ -2,7 +2,7 @@
 
 They carry no netrc, no session's auth, headers or cookies, follow no redirect, and are read up to a limit. What the
 library takes from the environment (proxies, CA bundles) applies, except that nothing for a plain-http origin,
-which is this machine, goes through a proxy.
+which is this machine, goes through the environment's proxies (an httpx.Client of the user's has its own mind).
 """
 
 from collections.abc import Iterable
@@ -121,6 +121,8 @@ class Issuer:
                 session.trust_env = url.startswith("https:")
                 session.mount(self._host, cutoff.adapter())
             settings = session.merge_environment_settings(url, {}, True, None, None)
+            if url.startswith("http:"):
+                settings["proxies"] = session.proxies
             with session.send(request, timeout=timeout, allow_redirects=False, **settings) as response:
                 cutoff.watch_body(response.raw)
                 headers = {name.lower(): value for name, value in response.headers.items()}

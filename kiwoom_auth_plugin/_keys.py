@@ -3,12 +3,15 @@
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar
 
 from .errors import KiwoomAuthError
+
+_T = TypeVar("_T")
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _FILE_LIMIT = 64 * 1024
@@ -64,9 +67,9 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
         ValueError: it holds no key; the message names the file.
     """
     with Path(path).open("rb") as file:
-        content = file.read(_FILE_LIMIT + 1)
+        content = MaskedBytes(file.read(_FILE_LIMIT + 1))
     encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "ascii")
-    key = content.decode(encoding, "replace").strip()
+    key = Masked(content.decode(encoding, "replace").strip())
     error = ValueError if len(content) > _FILE_LIMIT else flaw(key)
     if error:
         del content, key
@@ -90,6 +93,20 @@ class MaskedBytes(bytes):
 
     def __repr__(self) -> str:
         return "b'…'"
+
+
+def without_frames(do: Callable[[], _T]) -> _T:
+    """Do something with secrets; what interrupts it loses what it came from, since the frames there hold them.
+
+    Raises:
+        BaseException: what ``do`` raises, with the context that it would have had from here.
+    """
+    context = sys.exception()
+    try:
+        return do()
+    except BaseException as error:  # noqa: BLE001 - whatever it is: it is raised on
+        error.__context__ = context
+        raise error.with_traceback(None)  # noqa: B904 - as above
 
 
 class Secretkey:
@@ -132,12 +149,14 @@ class Secretkey:
         if isinstance(self._source, str):
             return Masked(self._source)
         try:
-            key = cast("object", self._source())
+            key: object = self._source()
         except Exception as exception:
             message = f"{host}: the secretkey callable raised {type(exception).__name__}"
             raise KiwoomAuthError(message, host=host) from exception
-        if isinstance(key, str) and flaw(key) is None:
-            return Masked(key)
+        if isinstance(key, str):
+            key = Masked(key)
+            if flaw(key) is None:
+                return key
         del key
         raise KiwoomAuthError(
             f"{host}: the secretkey callable must return visible ASCII characters, at least one", host=host

@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _httpx
-from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
-
-_PAGE_LIMIT = 1024 * 1024
+from ._ahead import decompressed, limit
 
 
 def look(response: Any) -> bytes | None:
     """The body of an answer that is worth reading, decompressed; None where it is not, or is too long."""
-    limit = _limit(response)
-    if not limit:
+    most = limit(response.status_code, response.headers)
+    if not most:
         return None
     if response.is_stream_consumed or response.is_closed:
         return _content(response)
@@ -27,7 +25,7 @@ def look(response: Any) -> bytes | None:
         for chunk in iterator:
             chunks.append(chunk)
             size += len(chunk)
-            if size > limit:
+            if size > most:
                 response.stream = _RestoredStream(chunks, iterator, stream)
                 return None
     except _REQUEST_ERRORS as error:
@@ -39,8 +37,8 @@ def look(response: Any) -> bytes | None:
 
 async def alook(response: Any) -> bytes | None:
     """Like ``look``, for an answer to an AsyncClient."""
-    limit = _limit(response)
-    if not limit:
+    most = limit(response.status_code, response.headers)
+    if not most:
         return None
     if response.is_stream_consumed or response.is_closed:
         return _content(response)
@@ -51,7 +49,7 @@ async def alook(response: Any) -> bytes | None:
         async for chunk in iterator:
             chunks.append(chunk)
             size += len(chunk)
-            if size > limit:
+            if size > most:
                 response.stream = _AsyncRestoredStream(chunks, iterator, stream)
                 return None
     except _REQUEST_ERRORS as error:
@@ -64,14 +62,6 @@ async def alook(response: Any) -> bytes | None:
 _REQUEST_ERRORS: tuple[Any, ...] = tuple(module.RequestError for module in _httpx.FAMILY)
 
 
-def _limit(response: Any) -> int:
-    """How many bytes of the answer may be read ahead; 0 where it is not worth reading."""
-    if response.status_code == UNAUTHORIZED:
-        return _PAGE_LIMIT  # read whole, it leaves the connection to AU10001 and to the repetition
-    headers = response.headers
-    return READ_LIMIT if worth_reading(headers.get("content-type"), headers.get("content-length")) else 0
-
-
 def _content(response: Any) -> bytes | None:
     """The body of an answer that somebody has read already, if it was kept."""
     try:
@@ -81,18 +71,13 @@ def _content(response: Any) -> bytes | None:
 
 
 def _put_back(response: Any, body: bytes) -> bytes | None:
-    """Make the body, read whole, the answer's stream again; return it decompressed."""
+    """Make the body, read whole, the answer's stream again; return it decompressed, as far as that is bounded."""
     home: Any = _httpx.home_of(response)
     elapsed = getattr(response.stream, "elapsed", None)
     if elapsed is not None:
         response.elapsed = elapsed  # httpx2 reads it from the stream
     response.stream = home.ByteStream(body)
-    if "content-encoding" not in response.headers:
-        return body
-    try:
-        return bytes(home.Response(response.status_code, headers=response.headers, content=body).content)
-    except home.DecodingError:
-        return None  # whoever reads the answer will be told
+    return decompressed(body, response.headers.get("content-encoding"))
 
 
 class _Restored:

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,14 @@ REMEMBERED = 3600.0
 LONGEST_CHAIN = 8
 """Stores, one the fallback of the other."""
 
+# What a Redis server answers may quote what it was sent, the password that the connection begins with for one. Most of
+# its codes have a class of their own in redis-py; these have none. Any other word in capitals may be a password.
+_CODE = re.compile(
+    r"(?:BUSY|DENIED|MISCONF|NOPERM|NOPROTO|NOREPLICAS|WRONGTYPE)(?= |$)"
+    r"|unknown command [`'](?:AUTH|CLIENT|DEL|EVAL|GETRANGE|HELLO|SET)[`']"
+)
+_OF_THE_CONNECTION = {"ConnectionError", "TimeoutError"}
+
 _mutex = lock_for_the_process()
 
 
@@ -45,14 +54,18 @@ class Place:
         self._told: dict[str, float] = {}
         self._stuck: list[tuple[float, Work]] = []
         self._stuck_for = STUCK_FOR_GOOD
+        self._kept: dict[tuple[str, float], float] = {}
         self.backlog = Backlog("kiwoom-auth-forget")
 
     def is_away(self, now: float) -> bool:
         """Whether it failed a while ago, or hangs so often that it is better left alone."""
         with _mutex:
+            was_stuck = len(self._stuck)
             stuck = [(since, work) for since, work in self._stuck if work.is_under_way]
             self._stuck = [(since, work) for since, work in stuck if now - since < self._stuck_for]
-            if len(self._stuck) < len(stuck):
+            if len(stuck) < was_stuck:
+                self._stuck_for = STUCK_FOR_GOOD
+            elif len(self._stuck) < len(stuck):
                 self._stuck_for = min(2 * self._stuck_for, LONGEST_STUCK)
             return len(self._stuck) >= MOST_STUCK or now < self._away_until
 
@@ -60,7 +73,6 @@ class Place:
         """It has done something."""
         with _mutex:
             self._is_down = False
-            self._stuck_for = STUCK_FOR_GOOD
             is_back = self._told.pop(operation, None) is not None
         if is_back:
             again = f"the token store {self.name} is used again: {operation}"
@@ -86,8 +98,19 @@ class Place:
             words = f"the token store {self.name} failed, and this process goes on without it until it works again"
             log.tell(Note(logging.WARNING, "store.failed", f"{words}: {operation}: {why}", store=self.name))
 
+    def keeps_lock(self, now: float, key: str, lease: float) -> None:
+        """Others have kept a lock for too long for one who waited with this lease."""
+        with _mutex:
+            self._kept = {waited: until for waited, until in self._kept.items() if now < until}
+            self._kept[key, lease] = now + LONGEST_PAUSE
 
-_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(1024)
+    def is_lock_kept(self, now: float, key: str, lease: float) -> bool:
+        """Whether that was a moment ago: not each exchange is to wait for it again."""
+        with _mutex:
+            return now < self._kept.get((key, lease), 0.0)
+
+
+_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
 
 
 def place_of(store: TokenStore) -> Place:
@@ -165,6 +188,7 @@ class Holding(Work):
     def __init__(self, place: Place, key: str, lease: float) -> None:
         super().__init__(partial(self._hold, key, lease))
         self.place = place
+        self.lease = lease
         self._lock: object = None
         self._leave: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.is_held = False
@@ -194,13 +218,21 @@ class Holding(Work):
 
 
 def words(error: BaseException | None) -> str:
-    """What a store raised, for the log; the words of strangers may quote what they were given."""
+    """What a store raised, for the log; the words of strangers may quote what they were given.
+
+    Of what a Redis server answered it is the code, and the name of a command that the server does not know.
+    """
     name = type(error).__name__
-    home = str(type(error).__module__).partition(".")[0]
-    if not isinstance(error, OSError) and home not in {"redis", "valkey"}:
+    is_of_redis = str(type(error).__module__).partition(".")[0] in {"redis", "valkey"}
+    if not isinstance(error, OSError) and not is_of_redis:
         return name
     try:
         text = str(error)[:300]
     except Exception:  # noqa: BLE001 - of a user's own kind
         return name
+    if is_of_redis and name not in _OF_THE_CONNECTION:
+        code = _CODE.match(text)
+        if code is None:
+            return name
+        text = code[0]
     return f"{name}: {''.join(c if c.isprintable() else ' ' for c in text)}"

@@ -1,14 +1,13 @@
 """What an answer says about the token that its request carried: pure functions, no HTTP library."""
 
-import json
-from typing import cast
-
-from ._codes import official_code
+from ._codes import numeric, official_code
+from ._json import json_object
 
 READ_LIMIT = 16 * 1024
 """Bytes up to which an answer can be a refusal: real ones have about a hundred."""
 
 TOKEN_REFUSED = frozenset({8005, 8010, 8031, 8103})
+SUCCESS = 0
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
@@ -58,14 +57,14 @@ def refuses_header(status: int, body: bytes | None) -> bool:
 
 
 def code_in(body: bytes | None) -> int | None:
-    """The official code in the body of an answer; None where there is none, and in one over ``READ_LIMIT``."""
+    """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``."""
     if body is None or len(body) > READ_LIMIT:
         return None
-    try:
-        answer: object = json.loads(body.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError):
+    fields = json_object(body)
+    if fields is None:
         return None
-    if not isinstance(answer, dict):
-        return None
-    fields = cast("dict[str, object]", answer)
-    return official_code(fields.get("return_code"), fields.get("return_msg"))
+    return_code = fields.get("return_code")
+    number = numeric(return_code)
+    if number is None and return_code is not None:
+        return None  # 0.0, false: who knows whether an order was taken
+    return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))

@@ -2,16 +2,17 @@
 
 import time
 from datetime import timedelta
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from typing import Any, Self
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 
+from ._ahead import decompressed, limit
 from ._exchange import Exchange
 from ._origin import Origin
-from ._refusal import UNAUTHORIZED, refuses_header, refuses_token, worth_reading
+from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
 from ._token import AccessToken, bearer_token
 
@@ -29,13 +30,14 @@ class RefusalHook:
         body: the request's, before it is sent.
     """
 
-    __slots__ = ("_exchange", "_origin", "_source", "_start")
+    __slots__ = ("_exchange", "_origin", "_source", "_start", "_was_elsewhere")
 
     def __init__(self, origin: Origin, source: TokenSource, exchange: Exchange, body: Any) -> None:
         self._origin = origin
         self._source = source
         self._exchange = exchange
         self._start = _position(body)
+        self._was_elsewhere = False
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
@@ -50,7 +52,10 @@ class RefusalHook:
         Raises:
             KiwoomAuthError: the token was refused and there is no other to be had.
         """
-        if Origin.of_url(response.request.url or "") != self._origin or self._leads_elsewhere(response):
+        if Origin.of_url(response.request.url or "") != self._origin:
+            self._was_elsewhere = True
+            return response
+        if self._leads_elsewhere(response):
             return response
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
@@ -71,7 +76,8 @@ class RefusalHook:
             return None
         # A refusal has been read to its end: its connection is free for AU10001 and for the repetition.
         if refused is None:
-            return self._source.get(self._exchange)
+            # Where another origin has sent the call to is no place to take the token to.
+            return None if self._was_elsewhere else self._source.get(self._exchange)
         return self._source.replace(refused, self._exchange)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
@@ -126,31 +132,31 @@ def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
     """The body of an answer as far as it may be read now; None where it is left to the caller."""
     if not streamed:
         return response.content
-    length = response.headers.get("content-length")
-    small = length is not None and worth_reading(response.headers.get("content-type"), length)
-    if not (small or response.status_code == UNAUTHORIZED):
-        return None
+    if response.status_code != UNAUTHORIZED and "content-length" not in response.headers:
+        return None  # it may come drop by drop, and its caller be waiting for each
+    most = limit(response.status_code, response.headers)
     raw = response.raw
-    if not isinstance(raw, urllib3.HTTPResponse):
-        return None  # a stand-in from a test: it could not be put together again
+    if not most or not isinstance(raw, urllib3.HTTPResponse):
+        return None  # not isinstance: a stand-in from a test, that could not be put together again
+    raw.enforce_content_length = True  # what breaks off is an error, with urllib3 1.26 too
+    body = b""
     try:
-        body = raw.read(decode_content=False)
+        # Counted, not believed: beside Transfer-Encoding, the stated length means nothing.
+        while len(body) <= most and (piece := raw.read(most + 1 - len(body), decode_content=False)):
+            body += piece
     except urllib3.exceptions.ProtocolError as error:
         raise requests.exceptions.ChunkedEncodingError(error, request=response.request) from error
     except urllib3.exceptions.HTTPError as error:
         raise requests.ConnectionError(error, request=response.request) from error
     response.raw = _raw_again(response, body)
-    try:
-        return _raw_again(response, body).read(decode_content=True)
-    except urllib3.exceptions.DecodeError:
-        return None  # whoever reads the answer will be told
+    return None if len(body) > most else decompressed(body, response.headers.get("content-encoding"))
 
 
-def _raw_again(response: requests.Response, body: bytes) -> urllib3.HTTPResponse:
-    """What ``response.raw`` was before its body was read."""
+def _raw_again(response: requests.Response, beginning: bytes) -> urllib3.HTTPResponse:
+    """What ``response.raw`` was before its beginning was read."""
     raw: urllib3.HTTPResponse = response.raw
     return urllib3.HTTPResponse(
-        body=BytesIO(body),
+        body=_Restored(beginning, raw),
         headers=raw.headers,
         status=raw.status,
         version=raw.version,
@@ -160,6 +166,31 @@ def _raw_again(response: requests.Response, body: bytes) -> urllib3.HTTPResponse
         original_response=getattr(raw, "_original_response", None),  # where requests finds the cookies
         request_method=response.request.method,
     )
+
+
+class _Restored(RawIOBase):
+    """What was read of an answer, and then the rest, undecoded: for urllib3 to read as it would read the socket."""
+
+    def __init__(self, beginning: bytes, rest: urllib3.HTTPResponse) -> None:
+        self._beginning = BytesIO(beginning)
+        self._rest = rest
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self._beginning.read() + self._rest.read(decode_content=False)
+        content = self._beginning.read(size)
+        if len(content) < size:
+            content += self._rest.read(size - len(content), decode_content=False)
+        return content
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._beginning.read1(size) or self._rest.read1(size, decode_content=False)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._rest.close()
+        self._rest.release_conn()
+        super().close()
 
 
 def _position(body: Any) -> int | None:

@@ -57,9 +57,14 @@ class SharedStore:
         """Seconds that the stores may delay such an exchange, those included that others hold the lock."""
         return self._max_delay + _LONGEST_WAIT * self.lease(timeout)
 
-    def visit(self, seal: Seal) -> "Visit":
-        """Deal with the stores for one exchange."""
-        return Visit(self._places, seal, self._clock, self._log, self._max_delay)
+    def visit(self, seal: Seal, spent: float = 0.0) -> "Visit":
+        """Deal with the stores for one exchange.
+
+        Args:
+            seal: of the token.
+            spent: seconds that others have been waited for already.
+        """
+        return Visit(self._places, seal, self._clock, self._log, self._max_delay, spent)
 
 
 class Visit:
@@ -71,9 +76,11 @@ class Visit:
         clock: the time.
         log: hears of stores that fail.
         max_delay: seconds that the stores may take in all; each has an equal part of it.
+        spent: seconds that others have been waited for already.
     """
 
-    def __init__(self, places: list[Place], seal: Seal, clock: Clock, log: Log, max_delay: float) -> None:
+    def __init__(self, places: list[Place], seal: Seal, clock: Clock, log: Log, max_delay: float, spent: float) -> None:
+        self._spent = spent
         self._places = places
         self._seal = seal
         self._clock = clock
@@ -124,7 +131,9 @@ class Visit:
         Args:
             tokens: the value of each, and when it was issued at the latest.
         """
-        latest = dict(tokens)
+        latest: dict[str, float] = {}
+        for value, dated in tokens:
+            latest[value] = max(dated, latest.get(value, -math.inf))
         for place in self._places:
             token = self._load(place)
             if token is not None and token.dated <= latest.get(token.value, -math.inf):
@@ -143,10 +152,10 @@ class Visit:
         Yields:
             What ``look`` has found; the lock is not held then.
         """
-        token, give_up = None, time.monotonic() + _LONGEST_WAIT * lease
+        token, give_up = None, time.monotonic() + max(0.0, _LONGEST_WAIT * lease - self._spent)
         try:
             for place in self._places:
-                if token is None and self._holding is None and self._is_open(place):
+                if token is None and self._holding is None and self._is_lock_open(place, lease):
                     token = self._take_lock(place, lease, look, give_up)
             yield token
         finally:
@@ -197,6 +206,7 @@ class Visit:
         if holding.is_held:
             place.works(self._log, "lock")
         elif isinstance(holding.error, TimeoutError):
+            place.keeps_lock(self._clock.monotonic(), self._seal.key, holding.lease)
             holder = f"another process holds the lock of the token store {place.name} for too long"
             note = Note(logging.WARNING, "store.locked", f"{holder}; this one goes on without it", store=place.name)
             self._log.tell(note)
@@ -217,6 +227,9 @@ class Visit:
 
     def _is_open(self, place: Place) -> bool:
         return self._left[place] > 0 and not place.is_away(self._clock.monotonic())
+
+    def _is_lock_open(self, place: Place, lease: float) -> bool:
+        return self._is_open(place) and not place.is_lock_kept(self._clock.monotonic(), self._seal.key, lease)
 
     def _load(self, place: Place) -> AccessToken | None:
         def load() -> AccessToken | None:

@@ -136,17 +136,17 @@ class TokenSource(Flights):
         """Forget the token with this value if it is the present one, and ask the server again after a failure.
 
         Returns:
-            The token, if it was the present one.
+            The token, if it was the present one, or was refused before.
         """
         with mutex:
             self._rest.end()
-            token = self.token if self.token is not None and self.token.value == value else None
-            if token is not None:
-                self._refusals.forget(token)
+            if self.token is not None and self.token.value == value:
+                self._refusals.forget(self.token)
                 self.token = None
+            latest = self._refusals.latest
         if value is not None:
             self._slot.evict(value)
-        return token
+        return latest if latest is not None and latest.value == value else None
 
     def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
@@ -207,8 +207,6 @@ class TokenSource(Flights):
         return flight
 
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:
-        if flight.landed:
-            raise self._overdue(flight.longest)  # the vault took too long: whoever waited has gone, and may ask anew
         refused = self._refusals.latest
         if refused is not None:
             self._slot.evict(refused.value)

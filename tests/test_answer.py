@@ -1,7 +1,9 @@
 """Answers of the token endpoints that say no: which error they are, and what it tells."""
 
+import base64
 import json
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
@@ -203,10 +205,32 @@ def test_a_secretkey_at_the_end_of_a_long_text_is_not_quoted_in_part():
 
 
 def test_words_are_quoted_on_one_line_and_not_endlessly():
-    error = error_of(said(3, "a\r\nb\x1b[31m\u202e\x00\u2028" + "x" * 1000))
-    assert error.return_msg.startswith("a  b [31m   xxx")
+    error = error_of(said(3, "a\r\nb\x1b[31m\u202e\x00\u2028" + "가나다 " * 1000))
+    assert error.return_msg.startswith("a  b [31m   가나다 ")
     assert len(error.return_msg) == 300
     assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        SECRETKEY[:20], SECRETKEY[::-1], quote(SECRETKEY, safe=""), base64.b64encode(SECRETKEY.encode()).decode(),
+        json.dumps(SECRETKEY), "an-appkey-of-somebody-else", "already-issued-Token-0123456789",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("field", ["return_msg", "return_code"])
+def test_what_may_be_a_key_or_a_token_is_not_quoted_in_whatever_spelling(spelt, field):
+    fields = {"return_code": 3, "return_msg": "안 됩니다"} | {field: f"[8001:{spelt} 안\x00{spelt}"}
+    error = error_of(Answer(200, {}, json.dumps(fields).encode()))
+    for told in (str(error), repr(error.return_msg), repr(error.return_code)):
+        assert spelt[:16] not in told
+    assert error.code == (8001 if field == "return_msg" else None)
+
+
+@pytest.mark.parametrize("return_code", [0, "0", "0000"])
+def test_an_answer_that_says_yes_says_so_whatever_its_text_quotes(return_code):
+    answer = said(return_code, "정상적으로 처리되었습니다 [8005:Token이 유효하지 않습니다]")
+    assert success(answer, CONTEXT)["return_code"] == return_code
 
 
 def test_neither_answer_nor_context_shows_what_it_holds():

@@ -2,11 +2,12 @@
 
 import codecs
 import threading
+import traceback
 
 import pytest
 
 from kiwoom_auth_plugin import REAL_HOST, KiwoomAuthError, KiwoomBearerAuth
-from kiwoom_auth_plugin._keys import Masked, MaskedBytes
+from kiwoom_auth_plugin._keys import Masked, MaskedBytes, without_frames
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
 from .clients import BODY, TR, every_client
@@ -341,3 +342,24 @@ def test_a_masked_body_is_bytes_that_print_as_none():
     body = MaskedBytes(SECRETKEY.encode())
     assert body == SECRETKEY.encode()
     assert SECRETKEY not in repr([body])
+
+
+def test_what_interrupts_work_with_secrets_loses_its_frames_and_what_came_of_them():
+    def work():
+        try:
+            b"\xff".decode()
+        except ValueError:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(KeyboardInterrupt) as alone:
+        without_frames(work)
+    try:
+        int("of the caller's")
+    except ValueError as error:
+        before = error
+        with pytest.raises(KeyboardInterrupt) as within:
+            without_frames(work)
+    for raised, context in ((alone, None), (within, before)):
+        assert raised.value.__context__ is context
+        assert "work" not in [frame.f_code.co_name for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
+    assert without_frames(lambda: 5) == 5

@@ -1,7 +1,6 @@
 """The log: an event a record, with the fields that machines read, and the words that people do."""
 
 import logging
-import re
 
 import anyio
 import pytest
@@ -12,9 +11,7 @@ from kiwoom_auth_plugin.testing import Answer, recorded
 
 from .clients import TR, called, every_client
 from .crowd import land
-from .leaks import PACKAGE
 from .shelf import Shelf
-from .test_readme import README
 
 TOKEN, REVOKE = "/oauth2/token", "/oauth2/revoke"
 
@@ -43,18 +40,6 @@ def fields(caplog):
         return {name.removeprefix("kiwoom_"): getattr(record, name) for name in names} | {"words": record.getMessage()}
 
     return take
-
-
-def test_the_readme_has_each_event_and_its_level():
-    """As they stand in the source."""
-    told = {
-        (event, level.lower())
-        for path in PACKAGE.rglob("*.py")
-        for level, event in re.findall(r'Note\(\s*logging\.(\w+), "([a-z.]+)"', path.read_text("utf-8"))
-    }
-    told |= {(event, "info") for event in ("token.issued", "token.found")}  # by way of one function
-    table = README.partition("* - ``kiwoom_event``")[2].partition("\n\n\n")[0]
-    assert set(re.findall(r"\* - ``([a-z.]+)``\n +- (\w+)\n", table)) == told
 
 
 def test_an_issue_is_told_with_host_masked_appkey_and_expiry(make_auth, kiwoom_emulator, fields):

@@ -248,6 +248,7 @@ def test_one_that_was_given_up_does_not_issue_when_its_vault_comes_back(make_aut
     assert vault.hangs.wait(PATIENCE)
     with pytest.raises(TokenEndpointUnreachable):
         auth.get_token()
+    clock.advance(0.2)
     vault.go_on.set()
     (outcome,) = crowd.outcomes()
     assert isinstance(outcome, TokenEndpointUnreachable)

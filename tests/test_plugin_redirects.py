@@ -276,6 +276,19 @@ def test_netrc_does_no_harm_after_a_redirect_within_the_origin(open_client, netr
     assert kiwoom_emulator.issued == 1
 
 
+@pytest.mark.parametrize("first", ["home", "elsewhere"])
+def test_with_a_netrc_a_path_that_another_host_has_chosen_is_not_called_with_the_token(
+    netrc, kiwoom_emulator, elsewhere, auth, first
+):
+    kiwoom_emulator.script(TR, Answer.redirect(elsewhere.url + "/x", 307))
+    elsewhere.script("/x", Answer.redirect(kiwoom_emulator.url + "/api/dostk/chosen", 307))
+    url = kiwoom_emulator.url + TR if first == "home" else elsewhere.url + "/x"
+    requests.post(url, data=BODY, headers=HEADERS, auth=auth, timeout=30)
+    calls = kiwoom_emulator.calls("/api/dostk/chosen")
+    assert calls
+    assert not any("bearer" in call.headers.get("authorization", "").lower() for call in calls)
+
+
 @every_client
 def test_netrc_and_a_redirect_elsewhere_do_not_carry_the_token(open_client, netrc, kiwoom_emulator, elsewhere, auth):
     kiwoom_emulator.script(TR, Answer.redirect(elsewhere.url + TR, 307))

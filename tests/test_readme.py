@@ -20,6 +20,7 @@ from kiwoom_auth_plugin.cli import main
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 from . import redis_server
+from .leaks import PACKAGE
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.rst").read_text(encoding="utf-8")
@@ -168,6 +169,17 @@ def test_the_demo_prints_what_is_shown(capsys):
     pytest.importorskip("httpx2")
     assert main(["demo"]) == 0
     assert capsys.readouterr().out.strip() == block_after("demo output")
+
+
+def test_the_table_of_log_events_has_each_and_its_level():
+    told = {
+        (event, level.lower())
+        for path in PACKAGE.rglob("*.py")
+        for level, event in re.findall(r'Note\(\s*logging\.(\w+), "([a-z.]+)"', path.read_text("utf-8"))
+    }
+    told |= {(event, "info") for event in ("token.issued", "token.found")}  # by way of one function
+    table = README.partition("* - ``kiwoom_event``")[2].partition("\n\n\n")[0]
+    assert set(re.findall(r"\* - ``([a-z.]+)``\n +- (\w+)\n", table)) == told
 
 
 # Commands

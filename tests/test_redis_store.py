@@ -24,6 +24,7 @@ KEY = "0123456789abcdef" * 4
 NAME = f"kiwoom-auth:{KEY}"
 LOCK = f"{NAME}:lock"
 LEASE = 60.0
+KIB = 1024
 METHODS = dict.fromkeys(["load", "save", "delete", "lock"], print)
 PATIENT = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
 
@@ -125,9 +126,9 @@ def test_a_store_is_made_without_a_connection():
         RedisStore(away)
 
 
-@pytest.mark.parametrize("lacking", ["get", "set", "delete", "eval"])
+@pytest.mark.parametrize("lacking", ["getrange", "set", "delete", "eval"])
 def test_a_client_lacks_no_method(lacking):
-    methods = dict.fromkeys({"get", "set", "delete", "eval"} - {lacking}, print)
+    methods = dict.fromkeys({"getrange", "set", "delete", "eval"} - {lacking}, print)
     with pytest.raises(TypeError, match=r"^client must be a Redis client"):
         RedisStore(SimpleNamespace(**methods))
 
@@ -253,7 +254,7 @@ def test_what_is_saved_is_loaded(server, options):
         store = RedisStore(client)
 
         @settings(deadline=None, max_examples=40)
-        @given(st.text(st.characters(max_codepoint=127), max_size=16 * 1024))
+        @given(st.text(st.characters(max_codepoint=127), min_size=1, max_size=16 * 1024))
         def saved_and_loaded(value):
             store.save(KEY, value.encode(), LEASE)
             assert store.load(KEY) == value.encode()
@@ -297,26 +298,52 @@ def test_garbage_is_loaded_as_it_is(store, admin):
     assert store.load(KEY) == b"\xff\x00garbage"
 
 
+@pytest.mark.parametrize("lone", [False, True], ids=["pool", "one connection"])
+@pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
-def test_garbage_that_the_client_would_decode_is_loaded_or_a_value_error(server, admin, errors):
-    with server.client(decode_responses=True, encoding_errors=errors, **PATIENT) as client:
+def test_garbage_that_the_client_would_decode_is_loaded_as_it_is(server, admin, errors, protocol, lone):
+    with server.client(
+        decode_responses=True, encoding_errors=errors, protocol=protocol, single_connection_client=lone, **PATIENT
+    ) as client:
         store = RedisStore(client)
         admin.set(NAME, b"\xff\x00garbage")
-        if errors == "strict":
-            with pytest.raises(ValueError, match="decode"):
-                store.load(KEY)
-        else:
-            assert store.load(KEY) == b"\xff\x00garbage"
+        assert store.load(KEY) == b"\xff\x00garbage"
+        store.save(KEY, b"sealed", LEASE)
+        assert store.load(KEY) == b"sealed"
+
+
+def test_an_empty_value_is_none(store, admin):
+    admin.set(NAME, b"")
+    assert store.load(KEY) is None
+
+
+def test_a_value_of_64_kib_is_loaded_whole(store):
+    value = b"1" * (64 * KIB - 1) + b"2"
+    store.save(KEY, value, LEASE)
+    assert store.load(KEY) == value
+
+
+@pytest.mark.parametrize("decoded", [False, True], ids=["bytes", "text"])
+def test_of_a_larger_value_no_more_is_read_than_tells_that_it_is_larger(server, admin, decoded):
+    """Somebody else who may write there needs one command, SETRANGE, to make it 512 MiB."""
+    with server.client(decode_responses=decoded, **PATIENT) as client:
+        store = RedisStore(client)
+        store.save(KEY, b"sealed", LEASE)
+        admin.setrange(NAME, 5000 * KIB, b"x")
+        assert store.load(KEY) == b"sealed".ljust(64 * KIB + 1, b"\0")
+        admin.set(NAME, "키" * 64 * KIB)  # cut within a character
+        assert store.load(KEY) == ("키" * 64 * KIB).encode()[: 64 * KIB + 1]
+        assert use(RedisStore(client, "another"))
         store.save(KEY, b"sealed", LEASE)
         assert store.load(KEY) == b"sealed"
 
 
 @pytest.mark.parametrize(
-    "answer", [5, True, bytearray(b"sealed"), ["sealed"]], ids=lambda answer: type(answer).__name__
+    "answer", [None, 5, True, bytearray(b"sealed"), ["sealed"]], ids=lambda answer: type(answer).__name__
 )
 def test_an_answer_that_is_no_value_is_a_type_error(answer):
-    client = SimpleNamespace(get=lambda _name: answer, set=print, delete=print, eval=print)
-    with pytest.raises(TypeError, match=f"answered GET with a value of type {type(answer).__name__}$"):
+    client = SimpleNamespace(getrange=lambda *_arguments: answer, set=print, delete=print, eval=print)
+    with pytest.raises(TypeError, match=f"answered GETRANGE with a value of type {type(answer).__name__}$"):
         RedisStore(client).load(KEY)
 
 
@@ -369,23 +396,27 @@ def test_a_cluster_will_do():
                 assert is_held(store)
 
 
-def test_a_user_who_may_do_no_more_than_four_commands_will_do(server, admin):
+def test_a_user_who_may_do_no_more_than_five_commands_will_do(server, admin):
     admin.acl_setuser(
         "narrow", enabled=True, reset=True, passwords=["+secret"], keys=["kiwoom-auth:*"],
-        commands=["+get", "+set", "+del", "+eval"],
+        commands=["+getrange", "+set", "+del", "+eval", "+pttl"],
     )  # fmt: skip
     with server.client(username="narrow", password="secret", **PATIENT) as client:
         store = RedisStore(client)
         assert use(store)
         with store.lock(KEY, LEASE):
             assert is_held(store)
+        admin.set(LOCK, "without an end")
+        assert use(store)
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.exists(NAME)
 
 
 def test_no_command_is_sent_that_is_not_needed(store, admin):
     sent = sent_by(store, admin, lambda: use(store))
-    assert [command.split()[0] for command in sent] == ["SET", "GET", "SET", "GET", "DEL", "GET", "EVAL"]
+    assert [command.split()[0] for command in sent] == [
+        "SET", "GETRANGE", "SET", "GETRANGE", "DEL", "GETRANGE", "EVAL",
+    ]  # fmt: skip
 
 
 # The lock
@@ -397,7 +428,10 @@ def test_the_server_keeps_the_lock_for_the_lease(store, admin):
     assert not admin.exists(LOCK)
 
 
-def test_threads_and_store_objects_exclude_each_other(server, admin):
+@pytest.mark.parametrize("found", [False, True], ids=["free", "without an end"])
+def test_threads_and_store_objects_exclude_each_other(server, admin, found):
+    if found:
+        admin.set(LOCK, "nobody's")
     with contextlib.ExitStack() as clients:
         stores = [RedisStore(clients.enter_context(server.client(**PATIENT))) for _ in range(3)]
         inside = threading.Lock()
@@ -479,6 +513,33 @@ def test_a_release_after_the_lease_is_silent(store, admin):
         admin.delete(LOCK)
 
 
+def test_a_lock_whose_value_only_begins_with_our_nonce_is_not_ours(store, admin):
+    with store.lock(KEY, LEASE):
+        admin.append(LOCK, "x")
+    assert len(admin.get(LOCK)) == 33
+
+
+@pytest.mark.parametrize("left", [None, 25 * 3600 * 1000 + 60_000], ids=["no end", "an end in more than 25 hours"])
+def test_a_lock_that_nobody_will_give_back_is_taken_over(store, admin, clock, left):
+    """Whoever may write there could otherwise make each exchange wait, with a single command."""
+    store._monotonic, store._sleep = lambda: clock.monotonic_time, clock._sleep
+    admin.set(LOCK, "nobody's", px=left)
+    lock = store.lock(KEY, LEASE)
+    with lock:
+        assert not lock.contended.is_set()
+        assert len(admin.get(LOCK)) == 32
+        assert 0 < admin.pttl(LOCK) <= LEASE * 1000
+        assert is_held(store)
+    assert not admin.exists(LOCK)
+
+
+@pytest.mark.parametrize("timeout", [86_461.0, 1e6], ids=["the longest of ours", "longer"])
+def test_a_lock_of_a_long_lease_is_not_taken_over(store, admin, timeout):
+    with store.lock(KEY, timeout):
+        assert admin.pttl(LOCK) > 86_400_000
+        assert is_held(store)
+
+
 def test_another_thread_may_release(store, admin):
     held = contextlib.ExitStack()
     held.enter_context(store.lock(KEY, LEASE))
@@ -499,7 +560,7 @@ def test_nonces_are_not_repeated(store, admin):
 
 def test_who_waits_gives_up_after_two_leases(store, admin, clock):
     store._monotonic, store._sleep = lambda: clock.monotonic_time, clock._sleep
-    admin.set(LOCK, "another's")
+    admin.set(LOCK, "another's", ex=60)
     lock = store.lock(KEY, 4.0)
     with pytest.raises(TimeoutError, match=r"^others have held the lock for 8 seconds$"), lock:
         pytest.fail("the lock is another's")
@@ -577,7 +638,7 @@ def test_an_interrupt_of_who_waits_leaves_the_lock_alone(store, admin):
         raise KeyboardInterrupt
 
     store._sleep = interrupt
-    admin.set(LOCK, "another's")
+    admin.set(LOCK, "another's", ex=60)
     with pytest.raises(KeyboardInterrupt), store.lock(KEY, LEASE):
         pytest.fail("the lock is another's")
     assert admin.get(LOCK) == b"another's"
@@ -658,7 +719,7 @@ def test_a_release_that_the_server_refuses_is_an_error_and_the_lease_ends_the_lo
     """As for a user who may not do EVAL: without an error nobody would know why all others wait."""
     admin.acl_setuser(
         "narrower", enabled=True, reset=True, passwords=["+secret"], keys=["kiwoom-auth:*"],
-        commands=["+get", "+set", "+del"],
+        commands=["+getrange", "+set", "+del"],
     )  # fmt: skip
     with server.client(username="narrower", password="secret", **once(**PATIENT)) as client:
         store = RedisStore(client)
@@ -791,7 +852,7 @@ def test_one_command_that_hangs_does_not_hold_up_the_others(server, admin):
     reading, go_on = threading.Event(), threading.Event()
 
     def when(command):
-        if command == ("GET", f"kiwoom-auth:{'f' * 64}".encode()):
+        if command[:2] == ("GETRANGE", f"kiwoom-auth:{'f' * 64}".encode()):
             reading.set()
             assert go_on.wait(PATIENCE)
         return False

@@ -350,3 +350,23 @@ def test_a_simulated_week_with_calls_has_no_call_refused(kiwoom, make_auth, cloc
             both.advance(1800 - 7)
     assert {call.code for call in kiwoom.calls("ka10001")} == {None}
     assert len(kiwoom.calls("au10001")) in {7, 8}
+
+
+def test_objects_of_another_callable_do_not_wait_for_a_refresh(make_auth, kiwoom_emulator, clock):
+    """Each has a flight of its own, and takes turns with the others; but the token is good meanwhile."""
+    cache = {}
+
+    def auth():
+        return make_auth(
+            secretkey=lambda: kiwoom_emulator.secretkey, clock=clock, cache=cache, refresh_margin=24 * 3600.0
+        )
+
+    first = auth()
+    token = first.get_token()
+    clock.advance(12 * 3600 + 1)
+    with kiwoom_emulator.hold() as gate:
+        first.get_token()
+        gate.wait_for(1)
+        assert auth().get_token() == token
+        assert gate.parked == 1
+    land()

@@ -227,6 +227,32 @@ any_code = any_json | st.sampled_from([0, "0", 3, 8005, "8005", -1])
 any_text = any_json | st.sampled_from(["[8005:", "[8050:", "CODE=8103", "[2000]"])
 
 
+YES = [0, "0", "0000"]
+UNREADABLE = [0.0, False, "0 ", "+0", "0.0", "0000000000", "", [0], {}, True]
+
+
+@pytest.mark.parametrize("return_code", YES + UNREADABLE)
+def test_an_order_that_may_have_been_taken_is_not_sent_again(return_code):
+    """Text that quotes a code says nothing where the code itself says yes, or cannot be read."""
+    body = json.dumps({"return_code": return_code, "return_msg": "[8005:Token이 유효하지 않습니다]"}).encode()
+    assert not refuses_token(200, body)
+
+
+@pytest.mark.parametrize("return_code", YES)
+def test_a_401_that_says_yes_is_no_refusal(return_code):
+    assert not refuses_token(401, json.dumps({"return_code": return_code}).encode())
+
+
+def test_a_code_that_stands_twice_is_none():
+    body = b'{"return_code": 0, "return_code": 3, "return_msg": "[8005:x]"}'
+    assert not refuses_token(200, body)
+
+
+def test_what_comes_after_a_business_code_may_be_anybodys_words():
+    message = "[2000](RC4058:종목명 [8005:x] 없음)"
+    assert not refuses_token(200, json.dumps({"return_code": 20, "return_msg": message}).encode())
+
+
 @unhurried
 @given(st.integers(200, 599), st.none() | st.binary())
 def test_any_bytes_are_judged(status, body):
@@ -238,7 +264,7 @@ def test_any_bytes_are_judged(status, body):
 def test_any_json_is_judged_by_its_code_and_nothing_else(status, return_code, return_msg, charset):
     body = json.dumps({"return_code": return_code, "return_msg": return_msg}).encode(charset)
     code = code_in(body)
-    assert code is None or 1000 <= code <= 9999
+    assert code in {None, 0} or 1000 <= code <= 9999
     assert refuses_token(status, body) is (code in TOKEN_REFUSED or (status == 401 and code is None))
 
 

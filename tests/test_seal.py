@@ -4,6 +4,8 @@ import base64
 import json
 import math
 import re
+import sys
+import traceback
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from kiwoom_auth_plugin._seal import VERSION, Seal
 from kiwoom_auth_plugin._token import AccessToken
 
 from .conftest import ManualClock
+from .leaks import shown_by
+from .shelf import Shelf
 
 APPKEY = "the-appkey-0123456789-0123456789-0123456789"
 SECRETKEY = Masked("the-Secretkey-0123456789-0123456789-0123456")
@@ -208,3 +212,29 @@ def test_what_is_too_large_is_not_even_looked_at(clock):
     sealed = seal.close(token_at(clock, "\\" * 8192))
     assert len(sealed) <= 32 * 1024
     assert seal.open(sealed) is not None
+
+
+@pytest.mark.parametrize("ask", ["get_token", "revoke"])
+def test_an_interrupt_in_the_making_of_a_seal_shows_no_key(make_auth, kiwoom_emulator, ask):
+    """Those who make it, hmac and the like, hold the secretkey in plain variables."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(frame, happening, _argument):
+        if happening == "call" and frame.f_code.co_filename.endswith("hmac.py"):
+            sys.setprofile(None)
+            raise Interrupted
+
+    auth = make_auth(cache={}, store=Shelf())
+    if ask == "revoke":
+        auth.get_token()
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(Interrupted) as raised:
+            auth.revoke() if ask == "revoke" else auth.get_token()
+    finally:
+        sys.setprofile(None)
+    names = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
+    assert not any(name.endswith(("hmac.py", "/_seal.py")) for name in names)
+    assert kiwoom_emulator.secretkey not in shown_by(raised.value)

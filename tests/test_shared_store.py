@@ -10,10 +10,11 @@ import logging
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import anyio
 import httpx
@@ -413,6 +414,55 @@ def test_one_that_comes_late_leaves_the_same_token_issued_again(make_auth, clock
         assert shelf.values
 
 
+def test_a_second_invalidation_leaves_the_same_token_issued_again_too(make_auth, clock):
+    """Two sockets have been refused the same token; the second is late, and finds it gone."""
+    shelf = Shelf()
+    with KiwoomEmulator(reissue="same") as same:
+        auth = make_auth(emulator=same, clock=clock, cache={}, store=shelf)
+        token = auth.get_token()
+        shelf.hang("lock")
+        auth.invalidate(token)
+        assert shelf.hangs.wait(PATIENCE)
+        auth.invalidate(token)
+        shelf.hanging = set()
+        for time in (same.clock, clock):
+            time.advance(2)
+        another = make_auth(emulator=same, clock=clock, cache={}, store=Shelf())
+        assert another.get_token() == token
+        shelf.values.update(another._store.values)
+        shelf.go_on.set()
+        land()
+        assert shelf.values
+
+
+def test_of_two_invalidations_at_once_the_later_counts(make_auth, clock):
+    shelf = Shelf()
+    with KiwoomEmulator(reissue="same") as same:
+        auth = make_auth(emulator=same, clock=clock, cache={}, store=shelf)
+        auth.get_token()
+        exchange, seal = auth._by_requests, auth._by_requests._seal(auth._secretkey.reveal(auth._host))
+        token = exchange.stored()
+        for dates in ([token.dated - 1, token.dated], [token.dated, token.dated - 1]):
+            shelf.values[seal.key] = seal.close(token)
+            exchange._store.visit(seal).forget([(token.value, dated) for dated in dates])
+            assert not shelf.values
+        shelf.values[seal.key] = seal.close(token)
+        exchange._store.visit(seal).forget([(token.value, token.dated - 1)])
+        assert shelf.values
+
+
+def test_who_has_waited_for_its_turn_waits_so_much_less_for_the_lock(make_auth, replacing, clock, shelf):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, timeout=600.0)
+    exchange = auth._by_requests
+    seal = exchange._seal(auth._secretkey.reveal(auth._host))
+    lease = exchange._store.lease(600.0)
+    shelf.hang("load")
+    with shelf.lock(seal.key, 0.0):
+        visit = exchange._store.visit(seal, spent=exchange._store.longest(600.0))
+        with visit.lock(lease, lambda: None) as token:  # a lock that others hold would be waited for two leases
+            assert token is None
+
+
 def test_an_invalidation_that_hangs_keeps_no_other_waiting(make_auth, replacing, clock):
     shelf = Shelf()
     hangs, go_on = threading.Event(), threading.Event()
@@ -654,6 +704,40 @@ def test_a_lock_that_others_keep_is_done_without(make_auth, replacing, clock, sh
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=kept).get_token() == first.get_token()
 
 
+def test_a_lock_that_others_keep_is_left_alone_for_16_seconds_and_the_rest_of_the_store_is_not(
+    make_auth, replacing, clock, shelf
+):
+    """Of one appkey: that of another one is another lock."""
+    shelf.fail(TimeoutError(), "lock")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    for seconds, locks in [(0, 1), (15.9, 1), (0.1, 2), (0, 2)]:
+        clock.advance(seconds)
+        replacing.expire_tokens()
+        assert call(auth) == 0
+        assert shelf.asked.count("lock") == locks
+        assert shelf.values
+        shelf.values.clear()
+    replacing.add_account("another-appkey", "another-secretkey")
+    options = {"appkey": "another-appkey", "secretkey": "another-secretkey", "emulator": replacing, "clock": clock}
+    make_auth(**options, cache={}, store=shelf).get_token()
+    assert shelf.asked.count("lock") == 3
+
+
+def test_a_lock_that_is_kept_too_long_for_an_invalidation_is_waited_for_by_an_exchange(
+    make_auth, replacing, clock, shelf
+):
+    """An invalidation waits for two of its own leases, which are shorter: the holder may just be issuing."""
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    token = auth.get_token()
+    shelf.fail(TimeoutError(), "lock")
+    auth.invalidate(token)
+    land()
+    shelf.failing = {}
+    shelf.asked.clear()
+    auth.get_token()
+    assert "lock" in shelf.asked
+
+
 def test_an_outage_is_one_warning_and_the_store_is_used_again_when_it_is_back(
     make_auth, replacing, clock, shelf, caplog
 ):
@@ -862,6 +946,86 @@ def test_the_words_of_strangers_are_not_repeated(make_auth, replacing, clock, sh
     make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
     assert type(error).__name__ in caplog.text
     assert "SECRET" not in caplog.text
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        ("ConnectionError", "Error 111 connecting to localhost:1. Connection refused.", None),
+        ("TimeoutError", "Timeout reading from localhost:1", None),
+        ("ResponseError", "WRONGTYPE Operation against SECRET", "ResponseError: WRONGTYPE"),
+        ("ResponseError", "NOREPLICAS", "ResponseError: NOREPLICAS"),
+        ("ResponseError", "BUSYSECRET", "ResponseError"),
+        ("ResponseError", "SECRET is no number", "ResponseError"),
+        ("ResponseError", "", "ResponseError"),
+        ("ResponseError", "unknown command 'EVAL'", "ResponseError: unknown command 'EVAL'"),
+        ("ResponseError", "unknown command 'SECRET'", "ResponseError"),
+        ("NoPermissionError", "SECRET may not do that", "NoPermissionError"),
+        ("AuthenticationError", "SECRET is wrong", "AuthenticationError"),
+        ("InvalidResponse", "Protocol Error: b'SECRET'", "InvalidResponse"),
+        ("DataError", "SECRET is no number", "DataError"),
+    ],
+)
+def test_what_a_redis_server_answered_is_not_repeated(make_auth, replacing, clock, shelf, caplog, kind, text, told):
+    from redis import exceptions
+
+    shelf.fail(getattr(exceptions, kind)(text))
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    (warning,) = warnings(caplog)
+    assert warning.endswith(f": load: {told or f'{kind}: {text}'}")
+
+
+@contextmanager
+def stranger():
+    """The port of a server that knows no command, and quotes what it gets as Redis 5 does."""
+
+    def answer(connection):
+        with connection, connection.makefile("rb") as lines:
+            for count in lines:  # *2, then for each word its length, it, and a line break
+                words = [lines.read(int(lines.readline()[1:]) + 2)[:-2].decode() for _ in range(int(count[1:]))]
+                quoted = "".join(f"`{word}`, " for word in words[1:])
+                error = f"-ERR unknown command `{words[0]}`, with args beginning with: {quoted}\r\n"
+                connection.sendall(error.encode())
+
+    def serve():
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@needs_redis
+@pytest.mark.parametrize(("protocol", "greeting"), [(2, "AUTH"), (3, "HELLO")])
+def test_the_password_that_a_redis_server_quotes_is_not_repeated(
+    make_auth, replacing, clock, caplog, protocol, greeting
+):
+    import redis
+
+    with stranger() as port, redis.Redis(port=port, password="SECRET", protocol=protocol) as client:
+        store = RedisStore(client, max_delay=30.0)
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+    (warning,) = warnings(caplog)
+    assert warning.endswith(f": load: ResponseError: unknown command `{greeting}`")
+    assert "SECRET" not in caplog.text
+
+
+@needs_redis
+@pytest.mark.parametrize("decoded", [False, True], ids=["bytes", "text"])
+def test_a_huge_value_in_redis_is_ignored_and_replaced(make_auth, replacing, clock, caplog, decoded):
+    with RedisServer() as server, server.client(decode_responses=decoded) as client, server.client() as admin:
+        store = RedisStore(client, max_delay=30.0)
+        auth = make_auth(emulator=replacing, clock=clock, cache={}, store=store)
+        name = f"kiwoom-auth:{key_of(auth, clock)}"
+        admin.set(name, "키" * 100_000)
+        auth.get_token()
+        assert 0 < admin.strlen(name) < 10_000
+        assert make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token() == replacing.token
+    assert (attempts(replacing), warnings(caplog)) == (1, [])
 
 
 def test_no_thread_to_be_had_is_a_failure_of_the_store(make_auth, replacing, clock, shelf, monkeypatch, caplog):
@@ -1209,18 +1373,20 @@ def test_the_number_of_commands_to_redis_does_not_grow_with_the_number_of_calls(
         def commands():
             stats = admin.info("commandstats")
             return {
-                name: stats[f"cmdstat_{name}"]["calls"] for name in ("get", "set", "eval") if f"cmdstat_{name}" in stats
+                name: stats[f"cmdstat_{name}"]["calls"]
+                for name in ("getrange", "set", "eval")
+                if f"cmdstat_{name}" in stats
             }
 
         issuing = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
         for _ in range(10_000):
             issuing(requests.Request("POST", replacing.url + TR).prepare())
         # Two looks, and one that the script takes as it gives the lock back; the lock and the token.
-        assert commands() == {"get": 3, "set": 2, "eval": 1}
+        assert commands() == {"getrange": 3, "set": 2, "eval": 1}
         starting = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
         for _ in range(10_000):
             starting(requests.Request("POST", replacing.url + TR).prepare())
-        assert commands() == {"get": 4, "set": 2, "eval": 1}
+        assert commands() == {"getrange": 4, "set": 2, "eval": 1}
 
 
 # The argument

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed by whoever called
+            sys.stdout.flush()
     except SystemExit as leaving:  # argparse, after its help or its error
         return int(leaving.code or 0)
     except KeyboardInterrupt:

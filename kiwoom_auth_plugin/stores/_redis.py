@@ -17,23 +17,35 @@ from ._protocol import STORE_METHODS, Lock, TokenStore, checked_delay, has_metho
 
 _NAMESPACE = re.compile(r"[!-~]{1,200}")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
+_SIZE_LIMIT = 64 * 1024
+"""Bytes; of a larger value one more is read, by which it shows: whoever writes to Redis can make one of 512 MiB."""
+_LONGEST_LEASE = 25 * 3600.0
+"""Seconds: more than the longest time-out, with a store's longest delay, comes to."""
 
-# SET may have been carried out and its answer lost, or the client may have sent it twice. Asked of a script since GET
-# may be answered by a replica that does not know yet; SET renews the lease, which began with the answer that was lost.
-_HOLD_ON = """
-if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+# SET may have been carried out and its answer lost, or the client may have sent it twice. Asked of a script since a
+# read may be answered by a replica that does not know yet; SET renews the lease, which began with the answer that was
+# lost. A lock that never ends, or later than any lease, is none of ours, and nobody would give it back. A nonce has 32
+# characters: of a value that is longer, 33 are enough to tell it from one.
+_CLAIM = """
+if redis.call('getrange', KEYS[1], 0, 32) ~= ARGV[1] then
+  local left = redis.call('pttl', KEYS[1])
+  if left ~= -1 and left <= tonumber(ARGV[3]) then return 0 end
+end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+_RELEASE = """
+if redis.call('getrange', KEYS[1], 0, 32) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0
+"""
 
 
 class RedisStore:
     """Shares tokens through a Redis or Valkey server, under ``<namespace>:<key>`` and ``<namespace>:<key>:lock``.
 
-    It sends GET, SET, DEL and EVAL, each with one key: a cluster will do, and so will a user who may do no more. The
-    client's timeouts and retries are its own. Machines behind different public IP addresses need different
-    namespaces: Kiwoom binds a token to the address it was issued to (8010).
+    It sends GETRANGE, SET, DEL and EVAL, each with one key, and PTTL in a script: a cluster will do, and so will a user
+    who may do no more. The client's timeouts and retries are its own. Machines behind different public IP addresses
+    need different namespaces: Kiwoom binds a token to the address it was issued to (8010).
 
     Args:
         client: a synchronous client of redis-py or valkey-py, whatever its options: redis.Redis, ``from_url()``, a
@@ -60,8 +72,8 @@ class RedisStore:
         max_delay: float = 2.0,
     ) -> None:
         require("redis", "redis", "cryptography")
-        if not has_methods(client, "get", "set", "delete", "eval"):
-            raise TypeError("client must be a Redis client, such as redis.Redis(): it has get, set, delete and eval")
+        if not has_methods(client, "getrange", "set", "delete", "eval"):
+            raise TypeError("client must be a Redis client, such as redis.Redis(), with getrange, set, delete and eval")
         if hasattr(client, "execute"):
             raise TypeError("client must be a Redis client, such as redis.Redis(), not one of its pipelines")
         if hasattr(client, "__aenter__"):
@@ -101,27 +113,33 @@ class RedisStore:
         return hash((id(self._client), self.namespace, self.max_delay))  # a fallback need not have a hash
 
     def load(self, key: str) -> bytes | None:
-        """The value that was saved last; None where there is none or it is over its time.
+        """The value that was saved last; None where there is none, it is empty, or it is over its time.
 
         Args:
             key: the token's key, as ``TokenStore`` has it.
 
+        Returns:
+            Of a value of more than 64 KiB, which is no token, the first 64 KiB and a byte.
+
         Raises:
-            Exception: the client's, mostly redis.RedisError; ``ValueError`` where the client cannot decode the value.
+            Exception: the client's, mostly redis.RedisError.
         """
-        value = self._send("get", self._name(key))
+        try:
+            value = self._send("getrange", self._name(key), 0, _SIZE_LIMIT)
+        except UnicodeDecodeError as error:  # decode_responses=True, and not what was saved, or cut within a character
+            return error.object
         if isinstance(value, str):  # decode_responses=True
-            return value.encode(errors="surrogateescape")
-        if value is None or isinstance(value, bytes):
-            return value
-        raise TypeError(f"the client answered GET with a value of type {type(value).__name__}")
+            value = value.encode(errors="surrogateescape")
+        if isinstance(value, bytes):
+            return value or None
+        raise TypeError(f"the client answered GETRANGE with a value of type {type(value).__name__}")
 
     def save(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value for ``ttl`` seconds, in place of the one before.
 
         Args:
             key: the token's key, as ``TokenStore`` has it.
-            value: ASCII.
+            value: ASCII, at least a character and at most 64 KiB.
             ttl: seconds; rounded down to milliseconds.
 
         Raises:
@@ -145,7 +163,7 @@ class RedisStore:
 
         Args:
             key: the token's key, as ``TokenStore`` has it.
-            timeout: seconds that the server keeps the lock of a holder that does not give it back.
+            timeout: seconds that the server keeps the lock of a holder that does not give it back; 25 hours at most.
 
         Raises:
             TimeoutError: others have held it for twice as long.
@@ -167,12 +185,13 @@ class RedisStore:
         self._send("eval", _RELEASE, 1, name, nonce)  # if this fails the lease ends the lock
 
     def _acquire(self, name: bytes, nonce: bytes, timeout: float, contended: Callable[[], None]) -> None:
-        lease = _milliseconds(timeout)
+        longest = _milliseconds(_LONGEST_LEASE)
+        lease = min(_milliseconds(timeout), longest)
         pause = _FIRST_PAUSE
         # The lease of a holder that died, and time for the next one to bring what all of them wait for.
         deadline = self._monotonic() + 2 * timeout
         while not self._send("set", name, nonce, nx=True, px=lease):
-            if self._send("eval", _HOLD_ON, 1, name, nonce, lease):
+            if self._send("eval", _CLAIM, 1, name, nonce, lease, longest):
                 return
             contended()
             left = deadline - self._monotonic()

@@ -1,0 +1,39 @@
+"""How far an answer is read ahead of its caller, and what that much says: bounded, whatever a server sends."""
+
+import zlib
+from collections.abc import Mapping
+
+from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
+
+_PAGE_LIMIT = 1024 * 1024
+_WINDOW_BITS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
+"""What zlib calls the formats: gzip, zlib, and the bare deflate that some servers send for it."""
+
+
+def limit(status: int, headers: Mapping[str, str]) -> int:
+    """How many bytes of the body may be read ahead, as sent; 0 where it is not worth reading."""
+    if status == UNAUTHORIZED:
+        return _PAGE_LIMIT  # read whole, it leaves the connection to AU10001 and to the repetition
+    return READ_LIMIT if worth_reading(headers.get("content-type"), headers.get("content-length")) else 0
+
+
+def decompressed(body: bytes, encoding: str | None) -> bytes | None:
+    """The body without its compression; None where that cannot be undone within bounds.
+
+    Args:
+        body: the whole body, as sent.
+        encoding: the header Content-Encoding, or None.
+
+    Returns:
+        Of what decompresses to more than ``READ_LIMIT``, one byte more than that.
+    """
+    encoding = (encoding or "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    # Several layers grow a millionfold and more, each of them before the next can be counted.
+    for bits in _WINDOW_BITS.get(encoding, ()):
+        try:
+            return zlib.decompressobj(bits).decompress(body, READ_LIMIT + 1)
+        except zlib.error:
+            continue  # whoever reads the answer will be told
+    return None

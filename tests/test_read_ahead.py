@@ -1,0 +1,372 @@
+"""What the plugin reads ahead of the caller is bounded, whatever the server sends, and nothing of it is lost."""
+
+import contextlib
+import gzip
+import itertools
+import json
+import random
+import tracemalloc
+import zlib
+
+import pytest
+import requests
+import urllib3
+
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin._ahead import decompressed
+from kiwoom_auth_plugin._refusal import READ_LIMIT
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
+
+from .clients import (
+    BODY,
+    HEADERS,
+    SYNC,
+    TR,
+    called,
+    every_client,
+    every_httpx_client,
+    in_time,
+    plain_answer,
+    raw_server,
+    token_answer,
+)
+
+MIB = 1024 * 1024
+MOST = 6 * MIB
+"""Of memory that an answer may take that nobody reads. What libraries and sockets buffer is in it."""
+NEVER = 64
+"""MiB after which an answer that never ends does end, for want of a reader that stops."""
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def head(status, *headers):
+    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode()
+
+
+def chunk(content):
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+def compressed(size, bits=31, layers=1):
+    """Zeros."""
+    pieces = itertools.repeat(bytes(MIB), size // MIB)
+    for _ in range(layers):
+        packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+        pieces = [*map(packer.compress, pieces), packer.flush()]
+    return b"".join(pieces)
+
+
+def framed(status, body, *headers):
+    return [head(status, f"Content-Length: {len(body)}", *headers) + body]
+
+
+def endless(beginning, piece):
+    """The count of what was sent, and the pieces to send."""
+    sent = [0]
+
+    def pieces():
+        yield beginning
+        for _ in range(NEVER * MIB // len(piece)):
+            yield piece
+            sent[0] += len(piece)
+
+    return sent, pieces()
+
+
+JSON = "Content-Type: application/json"
+PAGE = "Content-Type: text/html"
+GZIP = "Content-Encoding: gzip"
+BOMBS = {
+    "two layers": framed("200 OK", compressed(512 * MIB, layers=2), JSON, "Content-Encoding: gzip, gzip"),
+    "two headers": framed("200 OK", compressed(512 * MIB, layers=2), JSON, GZIP, "content-encoding: x-gzip"),
+    "one layer": framed("200 OK", compressed(15 * MIB), JSON, GZIP),
+    "deflate": framed("200 OK", compressed(15 * MIB, 15), JSON, "Content-Encoding: deflate"),
+    "bare deflate": framed("200 OK", compressed(15 * MIB, -15), JSON, "Content-Encoding: Deflate"),
+    "401 of one layer": framed("401 No", compressed(128 * MIB), PAGE, GZIP),
+    "401 of two layers": framed("401 No", compressed(512 * MIB, layers=2), PAGE, "Content-Encoding: gzip, gzip"),
+}
+piece = b"x" * 65_536
+ENDLESS = {
+    "401": (head("401 No", PAGE), piece),
+    "401 in chunks": (head("401 No", JSON, CHUNKED), chunk(piece)),
+    "JSON of both framings": (head("200 OK", JSON, "Content-Length: 10", CHUNKED), chunk(piece)),
+    "JSON of both framings in small chunks": (head("200 OK", JSON, "Content-Length: 10", CHUNKED), chunk(b"{" * 999)),
+}
+
+
+def auth_for(url, **options):
+    return KiwoomBearerAuth("appkey", "secretkey", host=url, cache={}, **options)
+
+
+def opened(client, url, read=lambda _response: None, *, body=None):
+    """The status of a streamed answer, and what ``read`` finds in it. The body is one that is not sent twice."""
+    options = {"headers": HEADERS}
+    body = client.streamed([BODY]) if body is None else body
+    if client.library is requests:
+        with client.native.post(url + TR, data=body, stream=True, timeout=20, **options) as response:
+            return response.status_code, read(response)
+    if not client.is_async:
+        with client.native.stream("POST", url + TR, content=body, **options) as response:
+            return response.status_code, read(response)
+
+    async def stream():
+        async with client.native.stream("POST", url + TR, content=body, **options) as response:
+            found = read(response)
+            return response.status_code, (await found if hasattr(found, "__await__") else found)
+
+    return client.portal.call(stream)
+
+
+@contextlib.contextmanager
+def little_memory():
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < MOST
+
+
+# httpx and httpcore leave generators of their own to the garbage collector, with or without an auth.
+LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore:Async generator 'http:ResourceWarning")
+
+# Nothing that a server sends fills the memory of a caller who does not read it
+
+
+@every_client
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_nobody_reads_is_not_decompressed(open_client, name):
+    with (
+        raw_server([token_answer()], BOMBS[name]) as (url, _got),
+        open_client(auth_for(url)) as client,
+        little_memory(),
+    ):
+        status, _ = in_time(lambda: opened(client, url))
+    assert status == (401 if "401" in name else 200)
+
+
+@LEFT_TO_THE_COLLECTOR
+@every_client
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_never_ends_is_not_waited_for(open_client, name):
+    sent, pieces = endless(*ENDLESS[name])
+    with raw_server([token_answer()], pieces) as (url, _got), open_client(auth_for(url)) as client, little_memory():
+        status, _ = in_time(lambda: opened(client, url))
+    assert status == (401 if "401" in name else 200)
+    assert sent[0] < NEVER * MIB / 2  # the sockets of a machine may hold some MiB
+
+
+@pytest.mark.parametrize("name", [*ENDLESS][:2])
+def test_a_page_that_never_ends_is_left_for_the_repetition(name):
+    _sent, pieces = endless(*ENDLESS[name])
+    answers = [token_answer()], pieces, [token_answer("2")], [plain_answer(b'{"return_code": 0}')]
+    with raw_server(*answers) as (url, got), SYNC[0](auth_for(url)) as client, little_memory():
+        assert in_time(lambda: opened(client, url, called, body=BODY)) == (200, True)
+    assert b"Bearer 2" in got[-1]
+
+
+# Everything of a long answer is there
+
+WORDS = random.Random(0)
+TEXT = b"\n".join(b"%x" % WORDS.getrandbits(400) for _ in range(25_000))
+assert len(gzip.compress(TEXT)) > MIB
+LONG = {
+    "401 of a length": (TEXT, framed("401 No", TEXT, PAGE)),
+    "401 in chunks": (TEXT, [head("401 No", PAGE, CHUNKED), chunk(TEXT[:9]), chunk(TEXT[9:]), chunk(b"")]),
+    "401 up to the end": (TEXT, [head("401 No", PAGE), TEXT]),
+    "401 with gzip": (TEXT, framed("401 No", gzip.compress(TEXT), PAGE, GZIP)),
+    "401 with gzip in chunks": (
+        TEXT,
+        [head("401 No", PAGE, CHUNKED, GZIP), chunk(gzip.compress(TEXT)), chunk(b"")],
+    ),
+    "short 401 up to the end": (TEXT[:99], [head("401 No", PAGE), TEXT[:99]]),
+    "JSON of both framings": (
+        json.dumps(TEXT.decode()).encode(),
+        [
+            head("200 OK", JSON, "Content-Length: 10", CHUNKED),
+            chunk(json.dumps(TEXT.decode()).encode()),
+            chunk(b""),
+        ],
+    ),
+}
+UNDECODED = {name: gzip.compress(TEXT) if "gzip" in name else text for name, (text, _answer) in LONG.items()}
+every_long = pytest.mark.parametrize("name", LONG)
+
+
+def read_1(response):
+    return b"".join(iter(lambda: response.raw.read1(10_007, decode_content=True), b""))
+
+
+DECODED_BY = {
+    "content": lambda response: response.content,
+    "text": lambda response: response.text.encode(),
+    "iter_content": lambda response: b"".join(response.iter_content(10_007)),
+    "iter_content as it comes": lambda response: b"".join(response.iter_content(None)),
+    "iter_lines": lambda response: b"\n".join(response.iter_lines()),
+    "raw.read": lambda response: response.raw.read(decode_content=True),
+    "raw.read1": read_1,
+    "raw.data": lambda response: (setattr(response.raw, "decode_content", True), response.raw.data)[1],
+    "raw's lines": lambda response: b"".join(response.raw),
+}
+UNDECODED_BY = {
+    "raw.read": lambda response: response.raw.read(decode_content=False),
+    "raw.read of -1": lambda response: response.raw.read(-1, decode_content=False),
+    "raw.read in parts": lambda response: b"".join(iter(lambda: response.raw.read(10_007, decode_content=False), b"")),
+    "raw.read of a part": lambda response: response.raw.read(9) + response.raw.read(),
+    "raw.stream": lambda response: b"".join(response.raw.stream(10_007, decode_content=False)),
+}
+
+
+def read_by_requests(name, read):
+    with raw_server([token_answer()], LONG[name][1]) as (url, _got), SYNC[0](auth_for(url)) as client:
+        return in_time(lambda: opened(client, url, read))
+
+
+@every_long
+@pytest.mark.parametrize("how", DECODED_BY)
+def test_a_long_answer_of_requests_is_whole(name, how):
+    if how == "raw.read1" and not hasattr(urllib3.HTTPResponse, "read1"):
+        pytest.skip("urllib3 is too old")
+    assert read_by_requests(name, DECODED_BY[how])[1] == LONG[name][0]
+
+
+@every_long
+@pytest.mark.parametrize("how", UNDECODED_BY)
+def test_a_long_answer_of_requests_is_whole_undecoded(name, how):
+    assert read_by_requests(name, UNDECODED_BY[how])[1] == UNDECODED[name]
+
+
+@every_long
+def test_a_part_of_a_long_answer_of_requests_has_the_length_that_was_asked_for(name):
+    def lengths(response):
+        return [len(response.raw.read(size, decode_content=False)) for size in (0, 10, 70_000, 1_200_000)]
+
+    (*first, last), there = read_by_requests(name, lengths)[1], len(UNDECODED[name])
+    if there > 100:
+        assert first == [0, 10, 70_000]
+    assert sum(first) + last == min(there, 1_270_010)
+
+
+def test_long_json_of_requests_is_read():
+    assert read_by_requests("JSON of both framings", lambda response: response.json())[1] == TEXT.decode()
+
+
+@every_httpx_client
+@every_long
+@pytest.mark.parametrize("how", ["read", "iter_bytes", "iter_raw"])
+def test_a_long_answer_of_httpx_is_whole(open_client, name, how):
+    def read(response):
+        found = getattr(response, f"a{how}" if open_client.face.is_async else how)()
+        return joined(found) if hasattr(found, "__aiter__") else found if how == "read" else b"".join(found)
+
+    async def joined(pieces):
+        return b"".join([piece async for piece in pieces])
+
+    with raw_server([token_answer()], LONG[name][1]) as (url, _got), open_client(auth_for(url)) as client:
+        _status, content = in_time(lambda: opened(client, url, read))
+    assert content == (UNDECODED if how == "iter_raw" else {name: LONG[name][0]})[name]
+
+
+@pytest.mark.parametrize("name", ["401 of a length", "401 in chunks", "401 with gzip"])
+def test_a_long_answer_of_requests_that_breaks_off_is_an_error(name):
+    answer = b"".join(LONG[name][1])[:-50_000]
+    with (
+        raw_server([token_answer()], [answer]) as (url, _got),
+        SYNC[0](auth_for(url)) as client,
+        pytest.raises(requests.exceptions.ChunkedEncodingError),
+    ):
+        in_time(lambda: opened(client, url, lambda response: response.content))
+
+
+# Its connection is given back
+
+READS = {
+    "unread": lambda _response: None,
+    "begun": lambda response: next(response.iter_content(10)),
+    "begun undecoded": lambda response: response.raw.read(10),
+    "past what was read ahead": lambda response: response.raw.read(MIB + 10),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@every_long
+def test_a_long_answer_of_requests_that_is_left_gives_its_connection_back(name, read):
+    answers = [token_answer()], LONG[name][1], [token_answer()], [plain_answer(b'{"return_code": 0}')]
+    with raw_server(*answers) as (url, _got), SYNC[0](auth_for(url), connections=1) as client:
+        in_time(lambda: opened(client, url, read))
+        assert called(in_time(lambda: client.post(url + TR)))
+
+
+@pytest.mark.parametrize("how", ["content", "iter_content", "raw.read"])
+def test_a_long_answer_of_requests_that_is_read_keeps_its_connection(how):
+    with KiwoomEmulator() as kiwoom:
+        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url)
+        with SYNC[0](auth, connections=1) as client:
+            for _ in range(3):
+                kiwoom.refuse_next(answer=Answer(401, TEXT, (("Content-Type", "text/html"),)))
+                assert in_time(lambda: opened(client, kiwoom.url, DECODED_BY[how])) == (401, TEXT)
+        assert len({call.connection for call in kiwoom.calls("ka10001")}) == 1
+
+
+# What is read ahead is judged
+
+REFUSAL = recorded.INVALID_TOKEN.body
+PACKED = {
+    "gzip": gzip.compress(REFUSAL),
+    "X-GZIP": gzip.compress(REFUSAL),
+    "deflate": zlib.compress(REFUSAL),
+    "Deflate": zlib.compress(REFUSAL, wbits=-15),
+    "identity": REFUSAL,
+}
+
+
+@every_client
+@pytest.mark.parametrize("encoding", PACKED)
+def test_a_refused_stream_of_an_encoding_that_can_be_bounded_is_repeated(open_client, encoding):
+    refusal = framed("200 OK", PACKED[encoding], JSON, f"Content-Encoding: {encoding}")
+    answers = [token_answer()], refusal, [token_answer("2")], [plain_answer(b'{"return_code": 0}')]
+    with raw_server(*answers) as (url, got), open_client(auth_for(url)) as client:
+        assert in_time(lambda: opened(client, url, body=BODY)) == (200, None)
+    assert b"Bearer 2" in got[-1]
+
+
+@every_client
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "gzip, identity", "compress"])
+def test_a_stream_of_another_encoding_is_judged_by_its_status(open_client, encoding):
+    body = gzip.compress(gzip.compress(REFUSAL)) if encoding == "gzip, gzip" else gzip.compress(REFUSAL)
+    answer = framed("200 OK", body, JSON, f"Content-Encoding: {encoding}")
+    with raw_server([token_answer()], answer) as (url, got), open_client(auth_for(url)) as client:
+        assert in_time(lambda: opened(client, url, body=BODY)) == (200, None)
+        assert len(got) == 2
+
+
+def padded(size):
+    return REFUSAL[:-1] + b" " * (size - len(REFUSAL)) + REFUSAL[-1:]
+
+
+@LEFT_TO_THE_COLLECTOR
+@pytest.mark.parametrize(("size", "repeated"), [(READ_LIMIT, True), (READ_LIMIT + 1, False)])
+@pytest.mark.parametrize("packed", [False, True])
+@every_client
+def test_a_refused_stream_is_repeated_up_to_16_kib_however_they_come(open_client, size, repeated, packed):
+    if packed:
+        refusal = framed("200 OK", gzip.compress(padded(size)), JSON, GZIP)
+    else:
+        refusal = [head("200 OK", JSON, "Content-Length: 10", CHUNKED), chunk(padded(size)), chunk(b"")]
+    answers = [token_answer()], refusal, [token_answer("2")], [plain_answer(b'{"return_code": 0}')]
+    with raw_server(*answers) as (url, got), open_client(auth_for(url)) as client:
+        assert in_time(lambda: opened(client, url, body=BODY)) == (200, None)
+        assert len(got) == (4 if repeated else 2)
+
+
+@pytest.mark.parametrize("bits", [31, 15, -15])
+def test_no_more_is_decompressed_than_tells_that_it_is_too_much(bits):
+    encoding = "gzip" if bits == 31 else "deflate"
+    assert decompressed(compressed(MIB, bits), encoding) == bytes(READ_LIMIT + 1)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_an_empty_body_is_empty_whatever_its_encoding(encoding):
+    assert decompressed(b"", encoding) == b""
