@@ -18,14 +18,11 @@ def limit(status: int, headers: Mapping[str, str]) -> int:
 
 
 def decompressed(body: bytes, encoding: str | None) -> bytes | None:
-    """The body without its compression; None where that cannot be undone within bounds.
+    """The body without its compression; None where that cannot be undone, or makes more than ``READ_LIMIT`` of it.
 
     Args:
         body: the whole body, as sent.
         encoding: the header Content-Encoding, or None.
-
-    Returns:
-        Of what decompresses to more than ``READ_LIMIT``, one byte more than that.
     """
     encoding = (encoding or "identity").strip().lower()
     if encoding == "identity":
@@ -33,7 +30,8 @@ def decompressed(body: bytes, encoding: str | None) -> bytes | None:
     # Several layers grow a millionfold and more, each of them before the next can be counted.
     for bits in _WINDOW_BITS.get(encoding, ()):
         try:
-            return zlib.decompressobj(bits).decompress(body, READ_LIMIT + 1)
+            content = zlib.decompressobj(bits).decompress(body, READ_LIMIT + 1)
         except zlib.error:
             continue  # whoever reads the answer will be told
+        return content if len(content) <= READ_LIMIT else None
     return None

@@ -2,7 +2,7 @@
 
 import time
 from datetime import timedelta
-from io import BytesIO, RawIOBase
+from io import BytesIO
 from typing import Any, Self
 from urllib.parse import urljoin
 
@@ -155,8 +155,9 @@ def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
 def _raw_again(response: requests.Response, beginning: bytes) -> urllib3.HTTPResponse:
     """What ``response.raw`` was before its beginning was read."""
     raw: urllib3.HTTPResponse = response.raw
+    restored: Any = _Restored(beginning, raw)
     return urllib3.HTTPResponse(
-        body=_Restored(beginning, raw),
+        body=restored,
         headers=raw.headers,
         status=raw.status,
         version=raw.version,
@@ -168,14 +169,15 @@ def _raw_again(response: requests.Response, beginning: bytes) -> urllib3.HTTPRes
     )
 
 
-class _Restored(RawIOBase):
-    """What was read of an answer, and then the rest, undecoded: for urllib3 to read as it would read the socket."""
+class _Restored:
+    """What was read of an answer, and then the rest, undecoded: all that urllib3 has to know of a file."""
 
     def __init__(self, beginning: bytes, rest: urllib3.HTTPResponse) -> None:
         self._beginning = BytesIO(beginning)
+        self._length = len(beginning)
         self._rest = rest
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
             return self._beginning.read() + self._rest.read(decode_content=False)
         content = self._beginning.read(size)
@@ -183,14 +185,19 @@ class _Restored(RawIOBase):
             content += self._rest.read(size - len(content), decode_content=False)
         return content
 
-    def read1(self, size: int = -1, /) -> bytes:
+    def read1(self, size: int = -1) -> bytes:
         return self._beginning.read1(size) or self._rest.read1(size, decode_content=False)
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing left to read: urllib3 goes on until then."""
+        return self._beginning.tell() == self._length and self._rest.closed
+
     def close(self) -> None:
-        """Give the connection back."""
+        """Leave what is left, and give the connection back."""
+        self._beginning.seek(self._length)
         self._rest.close()
         self._rest.release_conn()
-        super().close()
 
 
 def _position(body: Any) -> int | None:

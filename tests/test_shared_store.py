@@ -1507,6 +1507,16 @@ def test_a_lock_that_is_not_given_back_in_time_is_told(make_auth, replacing, clo
     land()
 
 
+def test_a_lock_that_is_not_given_back_once_the_delay_is_used_up_is_not_waited_for(
+    make_auth, replacing, clock, shelf, caplog
+):
+    seconds_share(shelf, 0.2).hang("save", "release")
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    (warning,) = warnings(caplog)
+    assert "save: it did not answer within 0.2 seconds" in warning
+    assert len(place_of(shelf)._stuck) == 1
+
+
 def test_two_stores_whose_locks_never_come_are_waited_for_no_longer_than_one(
     make_auth, replacing, clock, chain, monkeypatch
 ):
