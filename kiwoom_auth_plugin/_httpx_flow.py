@@ -7,7 +7,7 @@ from . import _httpx
 from ._exchange import Exchange
 from ._keys import Masked
 from ._origin import Origin
-from ._peek import alook, look
+from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
 from ._token import AccessToken, bearer_token
@@ -46,7 +46,8 @@ class HttpxFlow(_httpx.Auth):
             return
         request.headers["Authorization"] = self._token(self._by_httpx).header
         response = yield request
-        if not refuses_token(response.status_code, look(response)):
+        content = look(response)
+        if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
         refused = self._refused_token(request)
@@ -55,6 +56,8 @@ class HttpxFlow(_httpx.Auth):
         replacement = self._source.replace(refused, self._by_httpx)
         if replacement is None:
             return
+        if content is None:
+            drop(response)
         response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, look(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)
@@ -66,7 +69,8 @@ class HttpxFlow(_httpx.Auth):
             return
         request.headers["Authorization"] = (await self._atoken()).header
         response = yield request
-        if not refuses_token(response.status_code, await alook(response)):
+        content = await alook(response)
+        if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
         refused = self._refused_token(request)
@@ -75,6 +79,8 @@ class HttpxFlow(_httpx.Auth):
         replacement = await self._source.areplace(refused, self._by_httpx)
         if replacement is None:
             return
+        if content is None:
+            await adrop(response)
         response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, await alook(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 from .errors import KiwoomAuthError
 
@@ -149,7 +149,7 @@ class Secretkey:
         if isinstance(self._source, str):
             return Masked(self._source)
         try:
-            key: object = self._source()
+            key = cast("object", self._source())
         except Exception as exception:
             message = f"{host}: the secretkey callable raised {type(exception).__name__}"
             raise KiwoomAuthError(message, host=host) from exception

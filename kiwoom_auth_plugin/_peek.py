@@ -59,6 +59,18 @@ async def alook(response: Any) -> bytes | None:
     return _put_back(response, b"".join(chunks))
 
 
+def drop(response: Any) -> None:
+    """Leave out of the history what could not be told within bounds: httpx reads it whole before it repeats."""
+    response.stream.close()
+    _put_back(response, b"")
+
+
+async def adrop(response: Any) -> None:
+    """Like ``drop``, for an answer to an AsyncClient."""
+    await response.stream.aclose()
+    _put_back(response, b"")
+
+
 _REQUEST_ERRORS: tuple[Any, ...] = tuple(module.RequestError for module in _httpx.FAMILY)
 
 

@@ -74,7 +74,10 @@ class RefusalHook:
             if refused is not None:
                 self._source.drop_refused(refused)
             return None
-        # A refusal has been read to its end: its connection is free for AU10001 and for the repetition.
+        # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
+        # in the way of whoever has no second connection.
+        if content is None:
+            response.close()
         if refused is None:
             # Where another origin has sent the call to is no place to take the token to.
             return None if self._was_elsewhere else self._source.get(self._exchange)

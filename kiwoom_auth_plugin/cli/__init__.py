@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from kiwoom_auth_plugin import __version__
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
-        if sys.stdout is not None:  # it was closed by whoever called
+        with suppress(AttributeError):  # there is none: whoever called has closed it
             sys.stdout.flush()
     except SystemExit as leaving:  # argparse, after its help or its error
         return int(leaving.code or 0)
