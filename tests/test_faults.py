@@ -41,6 +41,8 @@ from .faults import (
 from .leaks import shown_by
 
 COLUMNS = {kind.name: (kind, False) for kind in SYNC + ASYNC} | {f"client={kind.name}": (kind, True) for kind in SYNC}
+QUICK = {"requests", "httpx-asyncio", "httpx2-trio"}
+"""One of each library; the other columns take minutes, and are for ``tox run -e faults``."""
 ADVICE = re.compile(r"\b(check|look|try|call|use|register|let each|report|is there)\b", re.IGNORECASE)
 LONGEST_MESSAGE = 600
 SHORT_NAMES = {
@@ -83,7 +85,9 @@ def _line(cells, widths):
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize(
+    "column", [column if column in QUICK else pytest.param(column, marks=pytest.mark.stress) for column in COLUMNS]
+)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_an_error_that_says_what_to_do_and_is_over_when_it_is_cured(
     fault, column, clock, monkeypatch, bundle, trusting, table
