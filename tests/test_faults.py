@@ -41,8 +41,8 @@ from .faults import (
 from .leaks import shown_by
 
 COLUMNS = {kind.name: (kind, False) for kind in SYNC + ASYNC} | {f"client={kind.name}": (kind, True) for kind in SYNC}
-QUICK = {"requests", "httpx-asyncio", "httpx2-trio"}
-"""One of each library; the other columns take minutes, and are for ``tox run -e faults``."""
+QUICK = {"requests", "httpx-asyncio", "httpx2-trio", "client=httpx"}
+"""One of each kind; the other columns take minutes, and are for ``tox run -e faults``."""
 ADVICE = re.compile(r"\b(check|look|try|call|use|register|let each|report|is there)\b", re.IGNORECASE)
 LONGEST_MESSAGE = 600
 SHORT_NAMES = {

@@ -13,6 +13,7 @@ import trustme
 
 from kiwoom_auth_plugin import InvalidTokenResponse, KiwoomAuthError, KiwoomBearerAuth, TokenEndpointUnreachable
 from kiwoom_auth_plugin._issuer import Issuer
+from kiwoom_auth_plugin._reasons import TOO_LONG, reason
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
 from .clients import (
@@ -357,3 +358,9 @@ def test_what_a_signal_handler_raises_in_the_exchange_reaches_the_caller_and_no_
     with pytest.raises(TimeLimitExceeded):
         auth.get_token()
     assert auth.get_token() == kiwoom_emulator.token
+
+
+@pytest.mark.parametrize("failure", [requests.ReadTimeout(), httpx.ReadTimeout(""), TimeoutError()], ids=repr)
+def test_a_library_whose_own_time_out_is_first_says_the_same_as_ours(failure):
+    """Both are set to the same moment: which of them it is, is chance."""
+    assert reason(failure, "http://127.0.0.1/") == TOO_LONG
