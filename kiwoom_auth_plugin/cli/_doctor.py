@@ -216,21 +216,12 @@ def _called(account: Account) -> Finding:
         return _wrong("call", str(error), _korean.of_error(error))
     except (requests.RequestException, ValueError, AttributeError) as error:
         words = f"ka10001 was not answered as it should be: {type(error).__name__}"
-        return Finding(
-            "call",
-            ok=False,
-            words=words,
-            korean=_korean.CALL,
-        )
+        return _wrong("call", words, _korean.CALL)
     if code is None and answer.ok:
         return _fine("call", "ka10001 was answered")
     explanation = explained(code or 0)
-    return Finding(
-        "call",
-        ok=False,
-        words=f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}",
-        korean=explanation.korean,
-    )
+    refused = f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}"
+    return _wrong("call", refused, explanation.korean)
 
 
 def _show(finding: Finding) -> None:
