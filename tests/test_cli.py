@@ -1,6 +1,7 @@
 """The commands, driven as a user does, against a local Kiwoom."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -380,12 +381,16 @@ def test_colours_are_for_terminals(kiwoom_auth, monkeypatch, set_variable, colou
 def test_the_emulator_serves_until_it_is_interrupted(signal_number):
     command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator", "--reissue", "replace", "--issue-limit", "100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
-        lines = [serving.stdout.readline() for _ in range(3)]
+        lines = [serving.stdout.readline() for _ in range(4 if importlib.util.find_spec("websockets") else 3)]
         keys = dict(re.fullmatch(r"(?:export|set) (\w+)=(\S+)\n", line).groups() for line in lines)
         auth = KiwoomBearerAuth(keys["KIWOOM_APPKEY"], keys["KIWOOM_SECRETKEY"], host=keys["KIWOOM_HOST"], cache={})
         token = auth.get_token()
         auth.invalidate(token)
         assert auth.get_token() != token
+        if "KIWOOM_WEBSOCKET" in keys:
+            with importlib.import_module("websockets.sync.client").connect(keys["KIWOOM_WEBSOCKET"]) as line:
+                line.send(json.dumps({"trnm": "LOGIN", "token": auth.get_token()}))
+                assert json.loads(line.recv(timeout=30))["return_code"] == 0
         serving.send_signal(signal_number)
         output, errors = serving.communicate(timeout=60)
     assert (serving.returncode, output, errors) == (130, "", "kiwoom-auth: interrupted\n")

@@ -228,6 +228,28 @@ def test_more_issues_in_a_second_than_the_limit_are_refused():
         assert issue(kiwoom).status == 200
 
 
+def test_what_it_does_can_be_changed_while_it_runs(kiwoom):
+    kiwoom.clock.freeze()
+    kiwoom.token_lifetime = timedelta(minutes=10)
+    first = issue(kiwoom).json()
+    assert datetime.strptime(first["expires_dt"], "%Y%m%d%H%M%S").replace(tzinfo=KST) == (
+        kiwoom.clock.now() + timedelta(minutes=10)
+    ).replace(microsecond=0)
+    kiwoom.reissue = "replace"
+    assert issue(kiwoom).json()["token"] != first["token"]
+    kiwoom.issue_limit = 1
+    assert [issue(kiwoom).status for _ in range(2)] == [200, 429]
+    assert (kiwoom.reissue, kiwoom.issue_limit, kiwoom.token_lifetime) == ("replace", 1, timedelta(minutes=10))
+
+
+def test_a_model_that_is_none_is_refused(kiwoom):
+    with pytest.raises(ValueError, match="reissue is 'other'"):
+        kiwoom.reissue = "other"
+    with pytest.raises(ValueError, match="reissue is 'other'"):
+        KiwoomEmulator(reissue="other")
+    assert kiwoom.reissue == "same"
+
+
 def test_each_account_has_its_own_issue_limit():
     with KiwoomEmulator(issue_limit=1) as kiwoom:
         kiwoom.clock.freeze()
@@ -522,6 +544,41 @@ def test_the_journal_keeps_the_latest_calls():
         for _ in range(3):
             issue(kiwoom)
         assert [call.number for call in kiwoom.journal] == [2, 3]
+
+
+def test_repetitions_are_counted(kiwoom):
+    kiwoom.reissue = "replace"
+    old = issue(kiwoom).json()["token"]
+    quote(kiwoom, old)
+    new = issue(kiwoom).json()["token"]
+    for token in (old, old, old, new, new, new, new):  # three are refused, three of four are their repetitions
+        quote(kiwoom, token)
+    assert kiwoom.repeated == 3
+    kiwoom.refuse_next(answer=recorded.UNAUTHORIZED)
+    quote(kiwoom, new)
+    quote(kiwoom, issue(kiwoom).json()["token"])
+    assert kiwoom.repeated == 4
+
+
+def test_what_is_no_repetition_is_not_counted(kiwoom):
+    token = issue(kiwoom).json()["token"]
+    kiwoom.refuse_next(answer=recorded.refusal(8050))
+    kiwoom.refuse_next(answer=recorded.refusal(8050, status=401))
+    quote(kiwoom, token)  # its token was not refused
+    quote(kiwoom, token)
+    quote(kiwoom, "another")  # refused, and made once more: by another API, by another body, by nobody
+    quote(kiwoom, "another")
+    quote(kiwoom, token, api_id="ka10002")
+    post(kiwoom, TR, {"stk_cd": "000660"}, api_id="ka10001", authorization=f"Bearer {token}")
+    post(kiwoom, TR, {"stk_cd": "005930"}, api_id="ka10001")
+    assert kiwoom.repeated == 0
+
+
+def test_all_that_breaks_the_specification_is_listed(kiwoom):
+    token = issue(kiwoom).json()["token"]
+    assert kiwoom.violations == []
+    quote(kiwoom, token, api_id=None)
+    assert kiwoom.violations == ["2: api-id is missing"]
 
 
 def test_calls_on_one_connection_are_recognised(kiwoom):

@@ -148,7 +148,7 @@ def test_the_example_of_an_error_prints_what_it_says(run, capsys, monkeypatch, k
 
 
 def test_the_example_of_a_test_suite_passes(tmp_path):
-    assert set(FILES) == {"conftest.py", "test_quotes.py"}
+    assert set(FILES) == {"conftest.py", "test_quotes.py", "realtime.py"}
     for name, code in FILES.items():
         (tmp_path / name).write_text(code, encoding="utf-8")
     package = str(Path(kiwoom_auth_plugin.__file__).parents[1])

@@ -3,6 +3,7 @@
 import argparse
 import os
 import time
+from importlib.util import find_spec
 
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
@@ -34,11 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise Misuse("--port must be 0 to 65535")
     with KiwoomEmulator(port=arguments.port, reissue=arguments.reissue, issue_limit=arguments.issue_limit) as kiwoom:
         word = "set" if os.name == "nt" else "export"
-        for name, value in [
-            ("KIWOOM_HOST", kiwoom.url),
-            ("KIWOOM_APPKEY", kiwoom.appkey),
-            ("KIWOOM_SECRETKEY", kiwoom.secretkey),
-        ]:
+        account = {
+            "KIWOOM_HOST": kiwoom.url,
+            "KIWOOM_APPKEY": kiwoom.appkey,
+            "KIWOOM_SECRETKEY": kiwoom.secretkey,
+        }
+        if find_spec("websockets"):
+            account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
+        for name, value in account.items():
             print(f"{word} {name}={value}", flush=True)
         while True:
             time.sleep(3600.0)

@@ -13,9 +13,11 @@ from ._answers import Answer
 from ._calls import Call
 from ._clock import ServerClock
 from ._emulator import KiwoomEmulator
+from ._endpoint import WebSocketEndpoint
 from ._gate import Gate
+from ._realtime import Packet
 
 if "pytest" in sys.modules:
     from ._fixture import kiwoom_emulator as kiwoom_emulator
 
-__all__ = ["Answer", "Call", "Gate", "KiwoomEmulator", "ServerClock", "recorded"]
+__all__ = ["Answer", "Call", "Gate", "KiwoomEmulator", "Packet", "ServerClock", "WebSocketEndpoint", "recorded"]

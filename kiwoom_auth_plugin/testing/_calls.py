@@ -1,8 +1,13 @@
 """The journal's entries."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
+
+_REFUSALS = {8005, 8010, 8031, 8103}
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,20 @@ class Call:
         if not isinstance(value, dict):
             raise ValueError(f"the body of call {self.number} is not a JSON object")  # noqa: TRY004 - as json's own
         return cast("dict[str, Any]", value)
+
+
+def count_repeats(calls: Iterable[Call]) -> int:
+    """How many calls repeat another one: the same request once more, with another token, after a refusal."""
+    refused: defaultdict[tuple[str, str, str, bytes], list[str]] = defaultdict(list)
+    count = 0
+    for call in calls:
+        if call.token is None:
+            continue
+        tokens = refused[call.api, call.path, call.query, call.body]
+        former = next((token for token in tokens if token != call.token), None)
+        if former is not None:
+            tokens.remove(former)
+            count += 1
+        if call.code in _REFUSALS or (call.code is None and call.status == HTTPStatus.UNAUTHORIZED):
+            tokens.append(call.token)
+    return count

@@ -10,9 +10,10 @@ from typing import Literal, Self
 
 from . import recorded
 from ._answers import Answer
-from ._calls import Call
+from ._calls import Call, count_repeats
 from ._clock import ServerClock
 from ._desk import Desk
+from ._endpoint import WebSocketEndpoint
 from ._gate import Gate
 from ._kiwoom import Account, Kiwoom
 from ._server import HttpServer
@@ -68,16 +69,14 @@ class KiwoomEmulator:
         self._port = port
         self._tls = tls
         self._server: HttpServer | None = None
-        self._kiwoom = Kiwoom(
-            self.clock,
-            reissue=reissue,
-            token_lifetime=token_lifetime,
-            issue_limit=issue_limit,
-            expires_format=expires_format,
-            send_return_code=send_return_code,
-        )
+        self._kiwoom = Kiwoom(self.clock, expires_format=expires_format, send_return_code=send_return_code)
+        self.reissue = reissue
+        self.issue_limit = issue_limit
+        self.token_lifetime = token_lifetime
         self._desk = Desk(self._kiwoom, journal_limit)
         self._lock = self._desk.lock
+        self.websocket = WebSocketEndpoint(self._kiwoom, self._lock, host, tls, journal_limit)
+        """The real-time API."""
         self._starting = threading.Lock()
         self.add_account(self.appkey, self.secretkey)
 
@@ -106,11 +105,13 @@ class KiwoomEmulator:
             if self._server is None:
                 self._server = HttpServer(self._desk, self._host, self._port, self._tls, self.clock)
                 self._port = self._server.port
+                self.websocket.open()
 
     def stop(self) -> None:
         """Close all connections and the port, whatever is going on; no effect on a stopped emulator."""
         with self._starting:
             server, self._server = self._server, None
+            self.websocket.close()
             if server is not None and server.stop():  # a forked child's locks may be held by nobody there
                 with self._lock:
                     gates, self._desk.gates = self._desk.gates, []
@@ -133,6 +134,37 @@ class KiwoomEmulator:
             raise RuntimeError("the emulator has no URL yet: start() it, or use it in a with statement")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
+
+    # How it behaves; each may be set at any time
+
+    @property
+    def reissue(self) -> Literal["same", "replace"]:
+        """What AU10001 gives while a token is valid: the ``"same"`` one, or another that kills (``"replace"``) it."""
+        return self._kiwoom.reissue
+
+    @reissue.setter
+    def reissue(self, model: Literal["same", "replace"]) -> None:
+        if model not in {"same", "replace"}:
+            raise ValueError(f'reissue is {model!r}: it must be "same" or "replace"')
+        self._kiwoom.reissue = model
+
+    @property
+    def issue_limit(self) -> int | None:
+        """AU10001 calls of one appkey admitted within a second of the emulator's clock; None: any."""
+        return self._kiwoom.issue_limit
+
+    @issue_limit.setter
+    def issue_limit(self, limit: int | None) -> None:
+        self._kiwoom.issue_limit = limit
+
+    @property
+    def token_lifetime(self) -> timedelta:
+        """Of the next new token, on the emulator's clock."""
+        return self._kiwoom.token_lifetime
+
+    @token_lifetime.setter
+    def token_lifetime(self, lifetime: timedelta) -> None:
+        self._kiwoom.token_lifetime = lifetime
 
     # Accounts and tokens
 
@@ -186,6 +218,16 @@ class KiwoomEmulator:
         """The calls answered so far, in order of arrival; a copy."""
         with self._lock:
             return sorted(self._desk.journal, key=lambda call: call.number)
+
+    @property
+    def repeated(self) -> int:
+        """How many TR calls were sent once more, with another token, after a refusal of their token."""
+        return count_repeats(self.journal)
+
+    @property
+    def violations(self) -> list[str]:
+        """Where the calls so far break the specification, as ``"3: api-id is missing"``; see ``Call.violations``."""
+        return [f"{call.number}: {text}" for call in self.journal for text in call.violations]
 
     def calls(self, path_or_api: str) -> list[Call]:
         """The journal's calls to one path, or of one API such as ``"au10001"`` or ``"ka10001"``, in either case."""

@@ -122,16 +122,13 @@ class Kiwoom:
         self,
         clock: ServerClock,
         *,
-        reissue: Literal["same", "replace"],
-        token_lifetime: timedelta,
-        issue_limit: int | None,
         expires_format: Literal["compact", "dashed"],
         send_return_code: bool,
     ) -> None:
         self._clock = clock
-        self._replace = reissue == "replace"
-        self._lifetime = token_lifetime
-        self._issue_limit = issue_limit
+        self.reissue: Literal["same", "replace"] = "same"
+        self.token_lifetime = timedelta(hours=24)
+        self.issue_limit: int | None = None
         self._expires_format = "%Y%m%d%H%M%S" if expires_format == "compact" else "%Y-%m-%d %H:%M:%S"
         self._send_return_code = send_return_code
         self._recent_issues: dict[str, deque[datetime]] = {}
@@ -149,6 +146,11 @@ class Kiwoom:
             return None
         return account.token
 
+    def knows(self, token: str) -> bool:
+        """Whether a token is alive now."""
+        account = self._tokens.get(token)
+        return account is not None and self.valid_token(account) is not None
+
     def kill(self, account: Account) -> None:
         """Make the account's token invalid."""
         if account.token is not None:
@@ -165,8 +167,7 @@ class Kiwoom:
             return _refusal(judged.violations[0])
         if request.path == REVOKE_PATH:
             return self._revoke(judged.fields)
-        account = self._tokens.get(judged.token or "")
-        if account is None or self.valid_token(account) is None:
+        if not self.knows(judged.token or ""):
             return recorded.INVALID_TOKEN
         if judged.api not in self._responses:
             self._responses[judged.api] = _tr_answer(judged.api, _QUOTE)
@@ -181,10 +182,10 @@ class Kiwoom:
         if account is None:
             return recorded.BAD_KEY_PAIR
         token = self.valid_token(account)
-        if token is None or self._replace:
+        if token is None or self.reissue == "replace":
             self.kill(account)
             account.token = token = secrets.token_urlsafe(64)
-            account.expires = self._clock.now() + self._lifetime
+            account.expires = self._clock.now() + self.token_lifetime
             self._tokens[token] = account
         account.issued += 1
         expires = cast("datetime", account.expires).astimezone(_KST)
@@ -209,13 +210,13 @@ class Kiwoom:
         return account if account is not None and account.secretkey == fields["secretkey"] else None
 
     def _is_too_often(self, appkey: object) -> bool:
-        if self._issue_limit is None:
+        if self.issue_limit is None:
             return False
         now = self._clock.now()
         recent = self._recent_issues.setdefault(appkey if isinstance(appkey, str) else "", deque())
         while recent and not now - _SECOND < recent[0] <= now:
             recent.popleft()
-        if len(recent) >= self._issue_limit:
+        if len(recent) >= self.issue_limit:
             return True
         recent.append(now)
         return False

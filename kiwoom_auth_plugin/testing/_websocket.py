@@ -1,0 +1,136 @@
+"""The WebSocket endpoint, on a port and in a thread of its own, as Kiwoom's is."""
+
+import asyncio
+import contextlib
+import http
+import os
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, cast
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from ._realtime import RealTime, Session
+
+PATH = "/api/dostk/websocket"
+
+
+class _Connection(ServerConnection):
+    """One that is known before it has shaken hands, so that it does not keep a server from stopping."""
+
+    def __init__(self, known: "weakref.WeakSet[_Connection]", *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._known = known
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._known.add(self)
+
+
+class WebSocketServer:
+    """Serves the real-time API until it is stopped; once.
+
+    Args:
+        realtime: acts on packets.
+        host: the address to listen on.
+        port: 0 picks a free one.
+        tls: None: ``ws``.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+
+    def __init__(self, realtime: RealTime, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._realtime = realtime
+        self._tls = tls
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._sessions: dict[ServerConnection, Session] = {}
+        self._pid = os.getpid()
+        self._stopping = asyncio.Event()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with contextlib.ExitStack() as undo:
+            self._socket = undo.enter_context(socket.create_server((host, port), family=family))
+            self._loop = undo.enter_context(contextlib.closing(asyncio.new_event_loop()))
+            self.port: int = self._socket.getsockname()[1]
+            started: Future[None] = Future()
+            self._thread = threading.Thread(
+                target=self._run, args=(started,), name=f"KiwoomEmulator-WebSocket-{self.port}", daemon=True
+            )
+            self._thread.start()
+            started.result()
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Cut all connections and wait for the thread's end; a forked child only closes its copy of the socket."""
+        if os.getpid() != self._pid:
+            self._socket.close()
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def send(self, text: str, wanted: Callable[[Session], bool]) -> int:
+        """Send a packet to all connections that are logged in and wanted; returns how many those are."""
+        return asyncio.run_coroutine_threadsafe(self._send(text, wanted), self._loop).result()
+
+    def drop(self) -> int:
+        """Cut all connections without a word; returns how many there were."""
+        return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
+
+    def _run(self, started: Future[None]) -> None:
+        try:
+            self._loop.run_until_complete(self._serve(started))
+        finally:
+            self._loop.close()
+            started.cancel()  # for whoever still waits for a start that failed
+
+    async def _serve(self, started: Future[None]) -> None:
+        # The library's own pings would hide a client that does not answer Kiwoom's.
+        async with serve(
+            self._converse,
+            sock=self._socket,
+            ssl=self._tls,
+            process_request=_only_there,
+            ping_interval=None,
+            create_connection=cast("type[ServerConnection]", partial(_Connection, self._connections)),  # it is called
+        ):
+            started.set_result(None)
+            await self._stopping.wait()
+            for connection in self._connections:
+                connection.transport.abort()
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        session = self._sessions[connection] = self._realtime.open()
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                async for text in connection:
+                    answer = self._realtime.receive(session, text)
+                    if answer is not None:
+                        await connection.send(answer)
+        finally:
+            del self._sessions[connection]
+
+    async def _send(self, text: str, wanted: Callable[[Session], bool]) -> int:
+        there = [each for each, session in self._sessions.items() if session.is_logged_in and wanted(session)]
+        for connection in there:
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(text)
+        return len(there)
+
+    async def _drop(self) -> int:
+        there = list(self._sessions)
+        for connection in there:
+            connection.transport.abort()
+        return len(there)
+
+
+def _only_there(connection: ServerConnection, request: Request) -> Response | None:
+    if request.path == PATH:
+        return None
+    return connection.respond(http.HTTPStatus.NOT_FOUND, f"there is no {request.path}\n")
