@@ -1,5 +1,6 @@
 """Authentication for the Kiwoom Securities REST API (키움증권) as an auth object for requests, httpx and httpx2."""
 
+from ._log import AuthEvent
 from ._origin import MOCK_HOST, REAL_HOST
 from ._plugin import KiwoomBearerAuth
 from ._version import __version__
@@ -17,6 +18,7 @@ __all__ = [
     "MOCK_HOST",
     "REAL_HOST",
     "AddressRejected",
+    "AuthEvent",
     "CredentialsRejected",
     "HostMismatch",
     "InvalidTokenResponse",

@@ -47,6 +47,13 @@ def sync_client(client: Any) -> Any:
     return client
 
 
+def listener(on_event: Any) -> Any:
+    """The ``on_event`` argument."""
+    if on_event is not None and not callable(on_event):
+        raise TypeError("on_event must be callable")
+    return on_event
+
+
 def seconds(name: str, value: object) -> float:
     """The argument with this name, a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -37,35 +37,33 @@ class Slot:
         key: (appkey, host).
         clock: the time.
         mutex: the cache's.
-        log: hears of a cache that fails.
     """
 
-    __slots__ = ("_cache", "_clock", "_key", "_log", "_mutex")
+    __slots__ = ("_cache", "_clock", "_key", "_mutex")
 
-    def __init__(self, cache: TokenCache, key: tuple[str, str], clock: Clock, mutex: Renewed, log: Log) -> None:
+    def __init__(self, cache: TokenCache, key: tuple[str, str], clock: Clock, mutex: Renewed) -> None:
         self._cache = cache
         self._key = key
         self._clock = clock
         self._mutex = mutex
-        self._log = log
 
-    def look_up(self, digest: bytes) -> AccessToken | None:
+    def look_up(self, digest: bytes, log: Log) -> AccessToken | None:
         """The valid token that was issued for the secretkey with this digest."""
-        token = self._guarded("could not be read", lambda: self._cache.get(self._key))
+        token = self._guarded("could not be read", lambda: self._cache.get(self._key), log)
         if not isinstance(token, AccessToken) or token.secret_digest != digest:
             return None
         return token if self._clock.now() < token.deadline else None
 
-    def put(self, token: AccessToken, still_wanted: Callable[[], bool]) -> None:
+    def put(self, token: AccessToken, still_wanted: Callable[[], bool], log: Log) -> None:
         """Keep the token, unless it has been refused meanwhile."""
 
         def put() -> None:
             if still_wanted():
                 self._cache[self._key] = token
 
-        self._guarded("did not take the token", put)
+        self._guarded("did not take the token", put, log)
 
-    def evict(self, value: str) -> None:
+    def evict(self, value: str, log: Log) -> None:
         """Forget the token with this value, and no other."""
 
         def evict() -> None:
@@ -73,10 +71,10 @@ class Slot:
             if isinstance(token, AccessToken) and token.value == value:
                 del self._cache[self._key]
 
-        self._guarded("did not drop the token", evict)
+        self._guarded("did not drop the token", evict, log)
 
-    def _guarded(self, complaint: str, operation: Callable[[], object]) -> object:
-        """Run an operation on the cache under its mutex; a failure is logged, and gives None."""
+    def _guarded(self, complaint: str, operation: Callable[[], object], log: Log) -> object:
+        """Run an operation on the cache under its mutex; a failure is told, and gives None."""
         mutex = self._mutex
         try:
             with mutex.lock:
@@ -88,5 +86,5 @@ class Slot:
                 finally:
                     mutex.busy = False
         except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
-            self._log.tell(Note(logging.WARNING, "cache.failed", f"the cache {complaint}: {type(error).__name__}"))
+            log.tell(Note(logging.WARNING, "cache.failed", f"the cache {complaint}: {type(error).__name__}"))
             return None

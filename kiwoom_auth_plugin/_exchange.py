@@ -35,6 +35,8 @@ class Issue(Protocol):
     """Seconds that all of it may take: the same, and what a store adds."""
     route: Route
     """The way it goes."""
+    log: Log
+    """Hears of what is done."""
 
     def cached(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken | None:
         """What ``lookup`` finds for the secretkey's digest."""
@@ -77,9 +79,9 @@ class Exchange:
         "_host",
         "_issuer",
         "_library",
-        "_log",
         "_secretkey",
         "_store",
+        "log",
         "patience",
         "route",
         "timeout",
@@ -107,7 +109,7 @@ class Exchange:
         self.patience = timeout + (store.longest(timeout) if store else 0.0)
         self.route = Route(issuer.client, timeout, library if issuer.client is None else "client=")
         self._clock = clock
-        self._log = log
+        self.log = log
         self._library: Library = library
 
     def cached(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken | None:
@@ -151,7 +153,7 @@ class Exchange:
 
     def _tell_of(self, token: AccessToken, event: str, words: str) -> None:
         expires_at = self._clock.shown(token.deadline)
-        self._log.tell(
+        self.log.tell(
             Note(logging.INFO, event, f"{words}; it expires at {expires_at:%Y-%m-%d %H:%M:%S} KST", expires_at)
         )
 
@@ -193,7 +195,7 @@ class Exchange:
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
         self._persist(_au10002.NAME, attempt, self._clock.monotonic() + self.timeout)
-        self._log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
+        self.log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
 
     def forget(self, token: Masked, dated: float) -> None:
         """Take a token out of the store, so that no other process starts with it; one in its place stays.
@@ -226,7 +228,7 @@ class Exchange:
                 return without_frames(lambda: attempt(deadline - self._clock.monotonic()))
             except KiwoomAuthError as error:
                 failure = error.copy()
-            self._log.tell(
+            self.log.tell(
                 Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)
             )
             pause = _pause(number, failure)

@@ -4,6 +4,7 @@ import os
 import time
 
 from ._event import Event
+from ._exchange import Issue
 from ._route import Route
 from ._token import AccessToken
 from .errors import KiwoomAuthError
@@ -16,8 +17,7 @@ class Flight:
     """One issue under way.
 
     Args:
-        patience: seconds that the exchange may take, and a store before and after it.
-        route: what it goes by.
+        issue: what is done.
         refresh: whether it runs while the present token is still used.
     """
 
@@ -27,6 +27,7 @@ class Flight:
         "ended",
         "event",
         "landed",
+        "log",
         "longest",
         "outcome",
         "refresh",
@@ -35,9 +36,9 @@ class Flight:
         "thread",
     )
 
-    def __init__(self, patience: float, route: Route, *, refresh: bool) -> None:
+    def __init__(self, issue: Issue, *, refresh: bool) -> None:
         self._started = time.monotonic()
-        self.longest = patience + GRACE
+        self.longest = issue.patience + GRACE
         """Seconds from the start after which nobody waits for it any more."""
         self.event = Event()
         """Happens when it has landed: its outcome is known."""
@@ -46,7 +47,8 @@ class Flight:
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""
-        self.route = route
+        self.route = issue.route
+        self.log = issue.log
         self.refused: AccessToken | None = None
         """The token that was refused before it started."""
         self.refresh = refresh

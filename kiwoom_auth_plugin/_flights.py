@@ -27,16 +27,14 @@ class Flights(ABC):
         host: the origin.
         turn: whose turn it is to issue for the place of the token in the cache.
         clock: the time.
-        log: hears of what they bring.
     """
 
-    __slots__ = ("_clock", "_flight", "_host", "_turn", "log")
+    __slots__ = ("_clock", "_flight", "_host", "_turn")
 
-    def __init__(self, host: str, turn: Turn, clock: Clock, log: Log) -> None:
+    def __init__(self, host: str, turn: Turn, clock: Clock) -> None:
         self._host = host
         self._turn = turn
         self._clock = clock
-        self.log = log
         self._flight: Flight | None = None
         """The one under way."""
 
@@ -63,7 +61,7 @@ class Flights(ABC):
         """Let callers, or refreshes, rest for a while; the mutex is held. Returns what to tell."""
 
     @abstractmethod
-    def _keep(self, token: AccessToken) -> None:
+    def _keep(self, token: AccessToken, log: Log) -> None:
         """Put a token in the cache, if it still is the present one."""
 
     # Starting and running one
@@ -182,11 +180,11 @@ class Flights(ABC):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
         if note:
-            self.log.tell(note)
+            flight.log.tell(note)
         try:
             flight.event.set()
             if isinstance(outcome, AccessToken):
-                self._keep(outcome)
+                self._keep(outcome, flight.log)
         finally:
             flight.ended.set()
             with mutex:

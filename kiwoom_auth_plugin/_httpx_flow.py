@@ -91,7 +91,7 @@ class HttpxFlow(_httpx.Auth):
         if _origin_of(request) != self._origin or token is None:
             return None  # redirected elsewhere, or signed by somebody else
         if not isinstance(request.stream, _BYTE_STREAMS):
-            self._source.drop_refused(token)  # a body that cannot be sent again
+            self._source.drop_refused(token, self._by_httpx.log)  # a body that cannot be sent again
             return None
         return token
 

@@ -1,14 +1,40 @@
-"""The log: a line for people, fields for machines, and no secret in either."""
+"""What is told of a token: a line for people, fields for machines, an event for ``on_event``, and no secret in any."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from ._keys import masked
 
 logger = logging.getLogger("kiwoom_auth_plugin")
-_FIELDS = "event", "host", "appkey", "expires_at", "code", "attempt", "store"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthEvent:
+    """Something that happened to a token; what does not apply is None.
+
+    Log records have the same as attributes: the name as ``kiwoom_event``, the others as ``kiwoom_host`` and so on.
+    """
+
+    name: str
+    """One that stays, such as ``token.issued``."""
+    host: str
+    """The origin, such as ``https://api.kiwoom.com``."""
+    appkey: str
+    """Masked: its first characters."""
+    message: str
+    """For people; its words may change."""
+    expires_at: datetime | None
+    """When the token ends, on this machine's clock, in KST."""
+    code: int | None
+    """Kiwoom's own, such as 8001."""
+    attempt: int | None
+    """Which one, from 1, within an exchange."""
+    store: str | None
+    """The class of the store."""
 
 
 class Note(NamedTuple):
@@ -16,7 +42,6 @@ class Note(NamedTuple):
 
     level: int
     event: str
-    """A name that stays, such as ``token.issued``."""
     words: str
     expires_at: datetime | None = None
     code: int | None = None
@@ -25,27 +50,45 @@ class Note(NamedTuple):
 
 
 class Log:
-    """What is told of the token of one appkey at one host.
-
-    Each record has the attributes ``kiwoom_event``, ``kiwoom_host`` and ``kiwoom_appkey`` (masked), and, None where
-    they do not apply, ``kiwoom_expires_at``, ``kiwoom_code``, ``kiwoom_attempt`` and ``kiwoom_store``.
+    """What is told of the token of one appkey at one host, on behalf of one auth object.
 
     Args:
         appkey: the appkey.
         host: the origin.
+        on_event: hears of it too.
     """
 
-    __slots__ = ("_appkey", "_host")
+    __slots__ = ("_appkey", "_host", "_on_event")
 
-    def __init__(self, appkey: str, host: str) -> None:
+    def __init__(self, appkey: str, host: str, on_event: Callable[[AuthEvent], object] | None = None) -> None:
         self._appkey = masked(appkey)
         self._host = host
+        self._on_event = on_event
 
     def tell(self, note: Note) -> None:
-        """Log it; whatever a handler or a filter raises does no harm."""
-        if not logger.isEnabledFor(note.level):
+        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm."""
+        told = AuthEvent(
+            note.event,
+            self._host,
+            self._appkey,
+            note.words,
+            expires_at=note.expires_at,
+            code=note.code,
+            attempt=note.attempt,
+            store=note.store,
+        )
+        self._log(note.level, told)
+        if self._on_event is not None:
+            try:
+                self._on_event(told)
+            except Exception as error:  # noqa: BLE001 - a user's callable may raise anything
+                words = f"on_event raised {type(error).__name__} at {note.event}"
+                self._log(logging.WARNING, replace(told, name="listener.failed", message=words))
+
+    def _log(self, level: int, told: AuthEvent) -> None:
+        if not logger.isEnabledFor(level):
             return
-        fields = {**note._asdict(), "host": self._host, "appkey": self._appkey}
-        extra = {f"kiwoom_{name}": fields[name] for name in _FIELDS}
+        fields = {**asdict(told), "event": told.name}
+        extra = {f"kiwoom_{name}": value for name, value in fields.items() if name not in {"name", "message"}}
         with suppress(Exception):
-            logger.log(note.level, "%s: appkey %s: %s", self._host, self._appkey, note.words, extra=extra)
+            logger.log(level, "%s: appkey %s: %s", self._host, self._appkey, told.message, extra=extra)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import requests
 from requests.auth import AuthBase
 
-from ._arguments import LONGEST_TIMEOUT, mapping, seconds, sync_client, token_store
+from ._arguments import LONGEST_TIMEOUT, listener, mapping, seconds, sync_client, token_store
 from ._cache import TokenCache
 from ._clock import SYSTEM, Clock
 from ._event import in_thread
@@ -18,6 +18,7 @@ from ._exchange import Exchange
 from ._httpx_flow import HttpxFlow
 from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file, read_key_variable
+from ._log import AuthEvent, Log
 from ._origin import REAL_HOST, Origin
 from ._refusal_hook import RefusalHook
 from ._shared import SharedStore
@@ -45,6 +46,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             of requests, or of httpx where the call came from httpx or httpx2.
         timeout: seconds in total that an exchange with the token endpoint may take, attempts and body included.
         refresh_margin: seconds before expiry from which a refresh is tried in the background; 0: never.
+        on_event: called with an AuthEvent for what is done for this object, in whichever thread does it: it must not
+            block; None: nobody is told.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -65,6 +68,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         client: Any = None,
         timeout: float = 10.0,
         refresh_margin: float = 300.0,
+        on_event: Callable[[AuthEvent], object] | None = None,
     ) -> None:
         error = flaw(appkey)
         if error:
@@ -90,8 +94,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         if not 0 < self._timeout <= LONGEST_TIMEOUT:
             raise ValueError("timeout must be more than 0 seconds and at most a day")
         self._refresh_margin = seconds("refresh_margin", refresh_margin)
-        self._source = source_for(appkey, self._host, self._secretkey.identity, cache=cache, clock=self._clock)
-        self._shared = None if store is None else SharedStore(store, self._clock, self._source.log)
+        self._on_event = listener(on_event)
+        self._log = Log(appkey, self._host, on_event)
+        identity = self._secretkey.identity
+        self._source = source_for(appkey, self._host, identity, cache=cache, clock=self._clock, log=self._log)
+        self._shared = None if store is None else SharedStore(store, self._clock, self._log)
         self._by_requests = self._exchange("requests")
         self._by_httpx = self._exchange("httpx")
 
@@ -162,7 +169,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
     def expires_at(self) -> datetime | None:
         """Until when the cached token is used, on this machine's clock, in KST; None without one. Never issues."""
         # A vault is not asked for what is only looked at.
-        token = self._source.cached(self._digest) if isinstance(self._secretkey.source, str) else self._source.token
+        token = (
+            self._source.cached(self._digest, self._log)
+            if isinstance(self._secretkey.source, str)
+            else self._source.token
+        )
         if token is None or token.deadline <= self._clock.now():
             return None
         return self._clock.shown(token.deadline)
@@ -177,7 +188,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             token: the refused token; a newer one stays.
         """
         refused = Masked(token)
-        dropped = self._source.invalidate(refused)
+        dropped = self._source.invalidate(refused, self._log)
         self._by_requests.forget(refused, math.inf if dropped is None else dropped.dated)
 
     def revoke(self) -> None:
@@ -198,7 +209,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
 
     def _revoke_by(self, exchange: Exchange) -> None:
-        cached = self._source.cached(self._digest)
+        cached = self._source.cached(self._digest, self._log)
         token = None if cached is None else Masked(cached.value)
         failure = None
         try:
@@ -206,7 +217,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         except KiwoomAuthError as error:
             failure = error.copy()  # without the traceback, whose frames hold the secretkey
         finally:
-            self._source.invalidate(token)
+            self._source.invalidate(token, self._log)
         if failure is not None:
             raise failure
 
@@ -259,7 +270,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             store=self._shared,
             timeout=self._timeout,
             clock=self._clock,
-            log=self._source.log,
+            log=self._log,
             library=library,
         )
 
@@ -283,6 +294,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             "client": self._client,
             "timeout": self._timeout,
             "refresh_margin": self._refresh_margin,
+            "on_event": self._on_event,
         }
 
 

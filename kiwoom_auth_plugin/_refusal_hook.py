@@ -72,7 +72,7 @@ class RefusalHook:
             return None
         if not _rewound(request.body, self._start):
             if refused is not None:
-                self._source.drop_refused(refused)
+                self._source.drop_refused(refused, self._exchange.log)
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.

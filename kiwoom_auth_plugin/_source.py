@@ -29,13 +29,12 @@ class TokenSource(Flights):
         slot: the token's place in the cache.
         turn: whose turn it is to issue for that place.
         clock: the time.
-        log: hears of what happens to the token.
     """
 
     __slots__ = ("__weakref__", "_refresh", "_refusals", "_rest", "_slot", "token")
 
-    def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock, log: Log) -> None:
-        super().__init__(host, turn, clock, log)
+    def __init__(self, host: str, slot: Slot, turn: Turn, clock: Clock) -> None:
+        super().__init__(host, turn, clock)
         self.token: AccessToken | None = None
         """The present token, possibly past its deadline; read without a lock."""
         self._slot = slot
@@ -55,7 +54,7 @@ class TokenSource(Flights):
         while True:
             found = self._board(issue)
             if found is None:
-                mine = Flight(issue.patience, issue.route, refresh=False)
+                mine = Flight(issue, refresh=False)
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
@@ -79,7 +78,7 @@ class TokenSource(Flights):
             found = self._board(issue)
             mine = None
             if found is None:
-                mine = Flight(issue.patience, issue.route, refresh=False)
+                mine = Flight(issue, refresh=False)
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
@@ -103,11 +102,11 @@ class TokenSource(Flights):
         Raises:
             KiwoomAuthError: a new one could not be issued.
         """
-        return _other(refused, self.get(issue)) if self.drop_refused(refused) else None
+        return _other(refused, self.get(issue)) if self.drop_refused(refused, issue.log) else None
 
     async def areplace(self, refused: str, issue: Issue) -> AccessToken | None:
         """Like ``replace``, without ever blocking the event loop."""
-        return _other(refused, await self.aget(issue)) if self.drop_refused(refused) else None
+        return _other(refused, await self.aget(issue)) if self.drop_refused(refused, issue.log) else None
 
     def judge_replacement(self, token: str, *, accepted: bool) -> None:
         """Note whether the server accepted a token that replaced a refused one."""
@@ -117,7 +116,7 @@ class TokenSource(Flights):
 
     # Forgetting one
 
-    def drop_refused(self, refused: str) -> bool:
+    def drop_refused(self, refused: str, log: Log) -> bool:
         """Make way for another token; False where the server is known to have none at the moment."""
         is_news = False
         with mutex:
@@ -129,10 +128,10 @@ class TokenSource(Flights):
                 self.token = None
                 is_news = True
         if is_news:
-            self.log.tell(Note(logging.INFO, "token.refused", "the server refused the token"))
+            log.tell(Note(logging.INFO, "token.refused", "the server refused the token"))
         return True
 
-    def invalidate(self, value: str | None) -> AccessToken | None:
+    def invalidate(self, value: str | None, log: Log) -> AccessToken | None:
         """Forget the token with this value if it is the present one, and ask the server again after a failure.
 
         Returns:
@@ -145,14 +144,14 @@ class TokenSource(Flights):
                 self.token = None
             latest = self._refusals.latest
         if value is not None:
-            self._slot.evict(value)
+            self._slot.evict(value, log)
         return latest if latest is not None and latest.value == value else None
 
-    def cached(self, digest: Callable[[], bytes]) -> AccessToken | None:
+    def cached(self, digest: Callable[[], bytes], log: Log) -> AccessToken | None:
         """The valid token that would be used now, without issuing one."""
         token = self.token
         if token is None:
-            token = self._look_up(digest())
+            token = self._look_up(digest(), log)
         return token if token is not None and self._clock.now() < token.deadline else None
 
     # Refresh
@@ -163,7 +162,7 @@ class TokenSource(Flights):
         if not self._refresh.is_due(token, margin, now):
             return
         self._end_overdue()
-        flight = Flight(issue.patience, issue.route, refresh=True)
+        flight = Flight(issue, refresh=True)
         try:
             with mutex:
                 under_way = self._flight is not None and self._flight.is_ours
@@ -209,12 +208,12 @@ class TokenSource(Flights):
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:
         refused = self._refusals.latest
         if refused is not None:
-            self._slot.evict(refused.value)
-        token = self._look_up(digest)
+            self._slot.evict(refused.value, flight.log)
+        token = self._look_up(digest, flight.log)
         return None if flight.refresh and token == self.token else token
 
-    def _look_up(self, digest: bytes) -> AccessToken | None:
-        token, refused = self._slot.look_up(digest), self._refusals.latest
+    def _look_up(self, digest: bytes, log: Log) -> AccessToken | None:
+        token, refused = self._slot.look_up(digest, log), self._refusals.latest
         return None if token is not None and refused is not None and token.value == refused.value else token
 
     def _takes(self, token: AccessToken, flight: Flight) -> bool:
@@ -232,8 +231,8 @@ class TokenSource(Flights):
         refused = self._refusals.latest  # it may be older than the refusal
         return refused is not None and refused is not flight.refused and token.value == refused.value
 
-    def _keep(self, token: AccessToken) -> None:
-        self._slot.put(token, lambda: self.token is token)
+    def _keep(self, token: AccessToken, log: Log) -> None:
+        self._slot.put(token, lambda: self.token is token, log)
 
     def _adopt(self, token: AccessToken, flight: Flight) -> Note | None:
         now = self._clock.now()

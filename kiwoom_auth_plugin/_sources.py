@@ -24,7 +24,7 @@ _PROMPT = frozenset({dict, cachetools.LRUCache, cachetools.TTLCache, cachetools.
 
 
 def source_for(
-    appkey: str, host: str, secret_identity: object, *, cache: TokenCache | None, clock: Clock
+    appkey: str, host: str, secret_identity: object, *, cache: TokenCache | None, clock: Clock, log: Log
 ) -> TokenSource:
     """The one source of these keys, host and cache.
 
@@ -34,6 +34,7 @@ def source_for(
         secret_identity: equal for the same secretkey.
         cache: None for the one of the process.
         clock: the time.
+        log: hears of a cache that fails.
     """
     where = DEFAULT_CACHE if cache is None else cache
     key = (appkey, host, secret_identity, id(where), id(clock))
@@ -42,12 +43,13 @@ def source_for(
         if source is not None:
             _recent[key] = source
             return source
-        log = Log(appkey, host)
-        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()), log)
+        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
         turn = _turns.setdefault((id(where), appkey, host), Turn())
-    made = TokenSource(host, slot, turn, clock, log)
+    made = TokenSource(host, slot, turn, clock)
     if type(where) in _PROMPT and isinstance(secret_identity, bytes):
-        made.token = slot.look_up(secret_identity)  # not under the mutex: a fork takes the locks in an order of its own
+        made.token = slot.look_up(
+            secret_identity, log
+        )  # not under the mutex: a fork takes the locks in an order of its own
     with mutex:
         source = _recent[key] = _sources.setdefault(key, made)
     return source

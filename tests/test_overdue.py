@@ -9,10 +9,13 @@ import anyio
 import pytest
 
 from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _flights
+from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
 
 from .crowd import PATIENCE, Crowd, land, watch_waiting
+
+LOG = Log("an-appkey", "https://api.kiwoom.com")
 
 
 @pytest.fixture(autouse=True)
@@ -93,11 +96,16 @@ async def test_a_task_gives_up_the_one_that_it_has_started(make_auth, vault, clo
     await anyio.to_thread.run_sync(land)
 
 
+def issue_of(patience):
+    return SimpleNamespace(patience=patience, route=Late.route, log=LOG)
+
+
 class Late:
     """An issue that comes back when it is told to, with a token from before."""
 
     timeout = patience = 0.2
     route = Route(None, 0.2, "requests")
+    log = LOG
 
     def __init__(self, clock):
         self.hangs, self.go_on = threading.Event(), threading.Event()
@@ -155,7 +163,7 @@ def test_a_token_that_is_refused_before_it_is_in_the_cache_does_not_get_there(ma
         with auth._source._slot._mutex.lock:
             gate.release()
             landed.wait(PATIENCE)
-            assert auth._source.drop_refused(auth._source.token.value)
+            assert auth._source.drop_refused(auth._source.token.value, LOG)
     crowd.outcomes()
     assert cache == {}
 
@@ -260,7 +268,7 @@ def test_an_overdue_turn_that_somebody_else_has_taken_meanwhile_is_left_to_them(
 ):
     auth = make_auth(timeout=0.2)
     turn = auth._source._turn
-    first, second = (_flight.Flight(60.0, Late.route, refresh=False) for _ in range(2))
+    first, second = (_flight.Flight(issue_of(60.0), refresh=False) for _ in range(2))
     turn.flight = first
 
     wait = _event.Event.wait
@@ -373,7 +381,7 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
             pass
 
     with pytest.raises(TokenEndpointUnreachable, match="first"):
-        Changing(1.0, Late.route, refresh=False).result(Late.route)
+        Changing(issue_of(1.0), refresh=False).result(Late.route)
 
 
 @pytest.mark.parametrize("ask", ["get_token", "aget_token"])
@@ -382,7 +390,7 @@ def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_aut
     now = [100.0]
     monkeypatch.setattr(_flights, "time", SimpleNamespace(monotonic=lambda: now[0]))
     auth = make_auth(timeout=60.0)
-    following = _flight.Flight(5.0, Late.route, refresh=False)
+    following = _flight.Flight(issue_of(5.0), refresh=False)
 
     class First(_flight.Flight):
         __slots__ = ()
@@ -391,7 +399,7 @@ def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_aut
             now[0] += 61.0
             auth._source._flight = following
 
-    first = auth._source._flight = First(60.0, Late.route, refresh=False)
+    first = auth._source._flight = First(issue_of(60.0), refresh=False)
     first.event.set()
     with pytest.raises(TokenEndpointUnreachable, match="within 60 seconds"):
         auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())

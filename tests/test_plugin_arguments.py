@@ -36,11 +36,16 @@ def refused(kind, argument, **options):
 def test_the_signature_is_the_documented_one():
     parameters = inspect.signature(KiwoomBearerAuth).parameters
     assert list(parameters) == [
-        "appkey", "secretkey", "host", "cache", "store", "client", "timeout", "refresh_margin",
+        "appkey", "secretkey", "host", "cache", "store", "client", "timeout", "refresh_margin", "on_event",
     ]  # fmt: skip
     assert {name: item.default for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY} == {
         "host": REAL_HOST, "cache": None, "store": None, "client": None, "timeout": 10.0, "refresh_margin": 300.0,
+        "on_event": None,
     }  # fmt: skip
+
+
+def test_a_listener_must_be_callable():
+    refused(TypeError, "on_event", on_event=MARK)
 
 
 @pytest.mark.parametrize("host", [REAL_HOST, MOCK_HOST, "mockapi.kiwoom.com", "http://127.0.0.1:8080/", "http://[::1]"])

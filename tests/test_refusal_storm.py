@@ -133,7 +133,7 @@ def test_an_invalidation_that_comes_late_does_not_bring_back_a_refused_token(rep
     ancient = auth.get_token()
     auth.invalidate(ancient)
     refused = auth.get_token()
-    assert auth._source.drop_refused(refused)
+    assert auth._source.drop_refused(refused, auth._log)
     auth.invalidate(ancient)
     assert auth.get_token() not in {refused, ancient}
 

@@ -9,6 +9,7 @@ from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._token import AccessToken
 
 KEY = ("an-appkey-of-some-length", "https://api.kiwoom.com")
+LOG = Log(*KEY)
 NOON = 1_730_862_000.0
 DIGEST = b"a digest"
 
@@ -18,7 +19,7 @@ def token(value="a-Token", deadline=NOON + 60.0):
 
 
 def slot_of(cache):
-    return Slot(cache, KEY, Clock(lambda: NOON, lambda: 1000.0), Renewed(), Log(*KEY))
+    return Slot(cache, KEY, Clock(lambda: NOON, lambda: 1000.0), Renewed())
 
 
 def wanted():
@@ -33,14 +34,14 @@ def wanted():
     ],
 )  # fmt: skip
 def test_what_comes_out_is_a_valid_token_of_the_same_secretkey(kept, found):
-    assert slot_of({KEY: kept}).look_up(DIGEST) == (kept if found else None)
+    assert slot_of({KEY: kept}).look_up(DIGEST, LOG) == (kept if found else None)
 
 
 def test_a_token_that_is_wanted_no_more_is_not_put_in_place_of_another():
     cache = {KEY: token("the-other")}
-    slot_of(cache).put(token(), lambda: False)
+    slot_of(cache).put(token(), lambda: False, LOG)
     assert cache == {KEY: token("the-other")}
-    slot_of(cache).put(token(), wanted)
+    slot_of(cache).put(token(), wanted, LOG)
     assert cache == {KEY: token()}
 
 
@@ -55,7 +56,7 @@ class Alike:
 )
 def test_a_refused_token_is_dropped_and_no_other(kept, stays):
     cache = {KEY: kept}
-    slot_of(cache).evict("a-Token")
+    slot_of(cache).evict("a-Token", LOG)
     assert cache == ({KEY: kept} if stays else {})
 
 
@@ -70,9 +71,9 @@ class Failing(dict):
 @pytest.mark.parametrize(
     ("use", "told"),
     [
-        (lambda slot: slot.look_up(DIGEST), "the cache could not be read: OSError"),
-        (lambda slot: slot.put(token(), wanted), "the cache did not take the token: RuntimeError"),
-        (lambda slot: slot.evict("a-Token"), "the cache did not drop the token: OSError"),
+        (lambda slot: slot.look_up(DIGEST, LOG), "the cache could not be read: OSError"),
+        (lambda slot: slot.put(token(), wanted, LOG), "the cache did not take the token: RuntimeError"),
+        (lambda slot: slot.evict("a-Token", LOG), "the cache did not drop the token: OSError"),
     ],
 )
 def test_a_cache_that_fails_is_told_and_is_an_empty_one(caplog, use, told):
@@ -87,12 +88,12 @@ def test_who_comes_back_in_the_middle_of_an_operation_finds_nothing_and_the_next
 
     class Returning(dict):
         def get(self, key):
-            found.append(slot.look_up(DIGEST) if len(found) < 3 else "no end")
+            found.append(slot.look_up(DIGEST, LOG) if len(found) < 3 else "no end")
             return super().get(key)
 
     found = []
     slot = slot_of(Returning({KEY: token()}))
-    assert slot.look_up(DIGEST) == token()
+    assert slot.look_up(DIGEST, LOG) == token()
     assert found == [None]
-    assert slot.look_up(DIGEST) == token()
+    assert slot.look_up(DIGEST, LOG) == token()
     assert slot._mutex.busy is False

@@ -264,7 +264,6 @@ class Holder(TokenSource):
         self._clock = clock  # type: ignore[assignment]
         self._rest = rest
         self._host = ""
-        self.log = LOG
         self.token = None
         self.appkey = appkey
         self.process = process
@@ -492,7 +491,7 @@ class Model:
         self._clock.time = now
         self.counts.refused += 1
         self._note(now, pair, "refused")
-        if not holder.drop_refused(token.value):
+        if not holder.drop_refused(token.value, LOG):
             self.counts.failed += 1
             self._note(now, pair, "failed")
             return now

@@ -18,6 +18,7 @@ from kiwoom_auth_plugin import (
     MOCK_HOST,
     REAL_HOST,
     AddressRejected,
+    AuthEvent,
     CredentialsRejected,
     HostMismatch,
     InvalidTokenResponse,
@@ -28,7 +29,16 @@ from kiwoom_auth_plugin import (
 )
 from kiwoom_auth_plugin.errors import KiwoomAuthError as SameError
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
-from kiwoom_auth_plugin.testing import Answer, Call, Gate, KiwoomEmulator, ServerClock, recorded
+from kiwoom_auth_plugin.testing import (
+    Answer,
+    Call,
+    Gate,
+    KiwoomEmulator,
+    Packet,
+    ServerClock,
+    WebSocketEndpoint,
+    recorded,
+)
 
 TR = "/api/dostk/stkinfo"
 HEADERS = {"api-id": "ka10001"}
@@ -49,9 +59,18 @@ def construct(kiwoom: KiwoomEmulator, keys: Path) -> Iterator[KiwoomBearerAuth]:
     with httpx.Client() as client:
         yield KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, client=client)
     yield assert_type(KiwoomBearerAuth.from_env(host=kiwoom.url), KiwoomBearerAuth)
+    yield KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, on_event=hear)
     yield assert_type(
         KiwoomBearerAuth.from_files(keys / "appkey.txt", str(keys / "secretkey.txt"), host=kiwoom.url), KiwoomBearerAuth
     )
+
+
+def hear(event: AuthEvent) -> int:
+    """What a listener gives back does not matter."""
+    assert_type((event.name, event.host, event.appkey, event.message), tuple[str, str, str, str])
+    assert_type((event.code, event.attempt), tuple[int | None, int | None])
+    assert_type(event.expires_at, datetime | None)
+    return len(assert_type(event.store, str | None) or "")
 
 
 class OwnStore:
@@ -194,5 +213,10 @@ def script(kiwoom: KiwoomEmulator, auth: KiwoomBearerAuth) -> list[str]:
     assert_type(kiwoom.clock, ServerClock)
     kiwoom.clock.advance(timedelta(hours=1))
     assert_type(kiwoom.journal, list[Call])
-    assert_type(kiwoom.issued, int)
+    assert_type((kiwoom.issued, kiwoom.repeated), tuple[int, int])
+    assert_type(kiwoom.violations, list[str])
+    kiwoom.issue_limit, kiwoom.token_lifetime, kiwoom.reissue = None, timedelta(hours=1), "replace"
+    assert_type(kiwoom.websocket, WebSocketEndpoint)
+    assert_type(kiwoom.websocket.packets, list[Packet])
+    assert_type(kiwoom.websocket.push("005930", "0B", {"10": "-71500"}), int)
     return told

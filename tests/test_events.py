@@ -1,0 +1,147 @@
+"""``on_event``: what the log tells, for machines, told to whom it is done for."""
+
+import copy
+import dataclasses
+import logging
+import pickle
+
+import pytest
+
+from kiwoom_auth_plugin import AuthEvent, CredentialsRejected, KiwoomAuthError
+from kiwoom_auth_plugin._log import logger
+from kiwoom_auth_plugin.testing import recorded
+
+from .clients import TR, called, every_client
+from .crowd import land
+from .shelf import Shelf
+
+TOKEN = "/oauth2/token"
+
+
+class Listener(list):
+    """Keeps the events, and gives their names so far."""
+
+    def names(self):
+        names = [event.name for event in self]
+        self.clear()
+        return names
+
+
+@pytest.fixture
+def heard():
+    return Listener()
+
+
+def test_an_event_has_what_a_log_record_has(make_auth, kiwoom_emulator, heard):
+    auth = make_auth(cache={}, on_event=heard.append)
+    auth.get_token()
+    (event,) = heard
+    assert isinstance(event, AuthEvent)
+    masked = f"{kiwoom_emulator.appkey[:4]}…"
+    assert (event.name, event.host, event.appkey) == ("token.issued", auth._host, masked)
+    assert abs((event.expires_at - auth.expires_at).total_seconds()) < 1
+    assert (event.code, event.attempt, event.store) == (None, None, None)
+    assert event.message.startswith("a token was issued; it expires at ")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.name = "another"
+
+
+def test_it_is_told_whatever_the_log_leaves_out(make_auth, kiwoom_emulator, heard, caplog):
+    caplog.set_level(logging.CRITICAL, logger.name)
+    make_auth(cache={}, on_event=heard.append).get_token()
+    assert heard.names() == ["token.issued"]
+    assert not caplog.records
+
+
+@every_client
+def test_a_refusal_is_told_once_and_then_the_issue(open_client, make_auth, kiwoom_emulator, heard):
+    with open_client(make_auth(cache={}, on_event=heard.append)) as client:
+        called(client.post(kiwoom_emulator.url + TR))
+        kiwoom_emulator.expire_tokens()
+        called(client.post(kiwoom_emulator.url + TR))
+    assert heard.names() == ["token.issued", "token.refused", "token.issued"]
+
+
+def test_a_failed_attempt_has_its_number_and_code(make_auth, kiwoom_emulator, heard):
+    kiwoom_emulator.script(TOKEN, recorded.BAD_KEY_PAIR)
+    with pytest.raises(CredentialsRejected):
+        make_auth(cache={}, on_event=heard.append).get_token()
+    (event,) = heard
+    assert (event.name, event.code, event.attempt) == ("attempt.failed", 8001, 1)
+
+
+def test_what_is_done_for_one_is_not_told_to_another_and_nothing_twice(make_auth, kiwoom_emulator, heard):
+    kiwoom_emulator.reissue = "replace"
+    cache, other = {}, Listener()
+    first = make_auth(cache=cache, on_event=heard.append)
+    second = make_auth(cache=cache, on_event=other.append)
+    first.get_token()
+    second.get_token()
+    assert (heard.names(), other.names()) == (["token.issued"], [])
+    second.invalidate(second.get_token())
+    second.get_token()
+    second.revoke()
+    assert (heard.names(), other.names()) == ([], ["token.issued", "token.revoked"])
+
+
+def test_a_refresh_in_the_background_is_told_to_whoever_set_it_off(make_auth, kiwoom_emulator, clock, heard):
+    auth = make_auth(cache={}, clock=clock, on_event=heard.append)
+    auth.get_token()
+    kiwoom_emulator.script(TOKEN, recorded.BAD_KEY_PAIR)
+    clock.advance(24 * 3600 - 60.0)
+    make_auth(cache=auth._cache, clock=clock).expires_at  # noqa: B018 - looking sets nothing off
+    auth.get_token()
+    land()
+    assert heard.names() == ["token.issued", "attempt.failed", "refresh.failed"]
+
+
+def test_a_store_and_a_cache_that_fail_are_told(make_auth, kiwoom_emulator, heard):
+    class Full(dict):
+        def __setitem__(self, _key, _token):
+            raise OSError("no space left")
+
+    shelf = Shelf()
+    shelf.fail(OSError("no space left"), "save")
+    make_auth(cache=Full(), store=shelf, on_event=heard.append).get_token()
+    assert [(event.name, event.store) for event in heard] == [
+        ("token.issued", None),
+        ("store.failed", "Shelf"),
+        ("cache.failed", None),
+    ]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KiwoomAuthError("again")])
+def test_a_listener_that_raises_is_warned_of_and_costs_nobody_a_token(make_auth, kiwoom_emulator, caplog, error):
+    def listener(_event):
+        raise error
+
+    assert make_auth(cache={}, on_event=listener).get_token() == kiwoom_emulator.token
+    (record,) = caplog.records
+    assert (record.kiwoom_event, record.levelname) == ("listener.failed", "WARNING")
+    assert f"on_event raised {type(error).__name__} at token.issued" in record.getMessage()
+
+
+def test_a_listener_that_asks_for_a_token_within_the_issue_is_told_so_and_does_not_hang(
+    make_auth, kiwoom_emulator, caplog
+):
+    auth = make_auth(cache={}, on_event=lambda _event: auth.get_token())
+    assert auth.get_token() == kiwoom_emulator.token
+    assert "on_event raised KiwoomAuthError" in caplog.text
+    assert kiwoom_emulator.issued == 1
+
+
+def test_no_secret_is_in_an_event(make_auth, kiwoom_emulator, heard):
+    auth = make_auth(cache={}, store=Shelf(), on_event=heard.append)
+    secrets = {auth.get_token(), kiwoom_emulator.secretkey, kiwoom_emulator.appkey}
+    kiwoom_emulator.expire_tokens()
+    auth.invalidate(auth.get_token())
+    kiwoom_emulator.script(TOKEN, recorded.BAD_KEY_PAIR)
+    with pytest.raises(CredentialsRejected):
+        auth.get_token()
+    assert heard
+    assert not [secret for secret in secrets if secret in repr(heard)]
+
+
+@pytest.mark.parametrize("again", [lambda auth: pickle.loads(pickle.dumps(auth)), copy.copy, copy.deepcopy])
+def test_copies_tell_the_same_listener(make_auth, again):
+    assert again(make_auth(on_event=print))._options()["on_event"] is print
