@@ -5,9 +5,11 @@ import importlib.util
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import docutils.core
 import docutils.nodes
@@ -181,6 +183,14 @@ def test_the_table_of_log_events_has_each_and_its_level():
     told.add(("listener.failed", "warning"))  # it is no note
     table = README.partition("* - ``kiwoom_event``")[2].partition("\n\n\n")[0]
     assert set(re.findall(r"\* - ``([a-z.]+)``\n +- (\w+)\n", table)) == told
+
+
+def test_the_picture_is_what_its_script_draws():
+    pictures = TOP / "tests" / "pictures"
+    assert [node["uri"] for node in parse(README).findall(docutils.nodes.image)] == ["tests/pictures/request_path.svg"]
+    drawn = runpy.run_path(str(pictures / "request_path.py"))["draw"]()
+    assert (pictures / "request_path.svg").read_text(encoding="utf-8") == drawn
+    ET.fromstring(drawn)
 
 
 # Commands
