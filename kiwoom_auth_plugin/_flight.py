@@ -91,4 +91,5 @@ class Turn:
 
     def is_free(self) -> bool:
         """Whether another flight may start."""
-        return self.flight is None or not self.flight.is_ours or self.flight.ended.has_happened
+        flight = self.flight  # once: it may end, and be gone, while it is looked at
+        return flight is None or not flight.is_ours or flight.ended.has_happened

@@ -384,6 +384,25 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
         Changing(issue_of(1.0), refresh=False).result(Late.route)
 
 
+def test_a_turn_that_ends_while_it_is_looked_at_is_free():
+    """Another thread ends it between two looks; without a GIL, at any moment."""
+
+    class Fading(_flight.Turn):
+        __slots__ = ("_looks",)
+
+        def __init__(self, *looks):
+            self._looks = list(looks)
+
+        @property
+        def flight(self):
+            return self._looks.pop(0) if self._looks else None
+
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    assert not Fading(flight).is_free()
+    flight.ended.set()
+    assert Fading(flight).is_free()
+
+
 @pytest.mark.parametrize("ask", ["get_token", "aget_token"])
 def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_auth, monkeypatch, ask):
     """The first fails on its own way when the caller's time is nearly over; the next is somebody else's by then."""
