@@ -21,6 +21,8 @@ from ..crowd import PATIENCE, land  # noqa: TID252 - tests are not installed
 pytestmark = [pytest.mark.stress, pytest.mark.filterwarnings("error")]
 
 ROUNDS = 150
+ENOUGH = 30_000
+"""Cancellations. Without a GIL fewer callers are still waiting when they are to leave: it takes more rounds."""
 TASKS = 250
 LOOPS = ("asyncio", "asyncio", "trio")
 THREADS = 20
@@ -101,7 +103,9 @@ class Turmoil:
         chance = random.Random(self._seed * 1000 + number)
 
         async def main():
-            for _ in range(ROUNDS):
+            for done in range(10 * ROUNDS):
+                if done >= ROUNDS and self.counts["cancelled"] > ENOUGH:
+                    break
                 self._trouble(chance)
                 async with anyio.create_task_group() as tasks:
                     for _ in range(TASKS):
@@ -171,5 +175,5 @@ def test_tens_of_thousands_of_cancellations_leave_nobody_stuck():
         assert turmoil.auth()._source._flight is None
     print(dict(turmoil.counts), f"{len(kiwoom.calls('au10001'))} exchanges, {overlap.most} at once")
     assert overlap.most == 1
-    assert turmoil.counts["cancelled"] > 10_000
+    assert turmoil.counts["cancelled"] > ENOUGH
     assert turmoil.counts["killed"] > 100
