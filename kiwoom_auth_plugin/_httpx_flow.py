@@ -26,9 +26,7 @@ class HttpxFlow(_httpx.Auth):
 
         def _covers(self, origin: Origin | None) -> bool: ...
 
-        def _token(self, exchange: Exchange) -> AccessToken: ...
-
-        async def _atoken(self) -> AccessToken: ...
+        def _present_token(self, exchange: Exchange) -> AccessToken | None: ...
 
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The same as ``sync_auth_flow``."""
@@ -41,10 +39,11 @@ class HttpxFlow(_httpx.Auth):
             HostMismatch: the call goes to another of Kiwoom's API hosts than this object's.
             KiwoomAuthError: there is no token to be had.
         """
-        if not self._covers(_origin_of(request)):
+        if not self._takes(request.url):
             yield request
             return
-        request.headers["Authorization"] = self._token(self._by_httpx).header
+        token = self._present_token(self._by_httpx) or self._source.get(self._by_httpx)
+        request.headers["Authorization"] = token.header
         response = yield request
         content = look(response)
         if not refuses_token(response.status_code, content):
@@ -64,10 +63,11 @@ class HttpxFlow(_httpx.Auth):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
-        if not self._covers(_origin_of(request)):
+        if not self._takes(request.url):
             yield request
             return
-        request.headers["Authorization"] = (await self._atoken()).header
+        token = self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)
+        request.headers["Authorization"] = token.header
         response = yield request
         content = await alook(response)
         if not refuses_token(response.status_code, content):
@@ -85,10 +85,13 @@ class HttpxFlow(_httpx.Auth):
         accepted = not refuses_token(response.status_code, await alook(response))
         self._source.judge_replacement(replacement.value, accepted=accepted)
 
+    def _takes(self, url: Any) -> bool:
+        return self._origin.is_that_of(url.scheme, url.host, url.port) or self._covers(_origin_of(url))
+
     def _refused_token(self, request: Any) -> Masked | None:
         """The token to replace before this request is sent again; None where it is not to be sent again."""
         token = bearer_token(request.headers.get("Authorization"))
-        if _origin_of(request) != self._origin or token is None:
+        if _origin_of(request.url) != self._origin or token is None:
             return None  # redirected elsewhere, or signed by somebody else
         if not isinstance(request.stream, _BYTE_STREAMS):
             self._source.drop_refused(token, self._by_httpx.log)  # a body that cannot be sent again
@@ -96,8 +99,7 @@ class HttpxFlow(_httpx.Auth):
         return token
 
 
-def _origin_of(request: Any) -> Origin | None:
-    url = request.url
+def _origin_of(url: Any) -> Origin | None:
     return Origin.of(url.scheme, url.host, url.port)
 
 

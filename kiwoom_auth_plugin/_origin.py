@@ -86,6 +86,10 @@ class Origin(NamedTuple):
         except ValueError:
             return None
 
+    def is_that_of(self, scheme: str, host: str | None, port: int | None) -> bool:
+        """Whether the parts of a URL, in lower case, are this origin's; False does not say that they are not."""
+        return host == self.host and scheme == self.scheme and (port or _DEFAULT_PORTS[scheme]) == self.port
+
     @property
     def url(self) -> str:
         """As RFC 6454 writes it: ``https://api.kiwoom.com``, ``http://127.0.0.1:8080``, ``http://[::1]:8080``."""

@@ -9,15 +9,16 @@ from typing import Any
 
 from . import _httpx
 from ._ahead import decompressed, limit
+from ._refusal import may_refuse
 
 
 def look(response: Any) -> bytes | None:
     """The body of an answer that is worth reading, decompressed; None where it is not, or is too long."""
+    if response.is_stream_consumed or response.is_closed:
+        return _content(response)
     most = limit(response.status_code, response.headers)
     if not most:
         return None
-    if response.is_stream_consumed or response.is_closed:
-        return _content(response)
     stream, size = response.stream, 0
     chunks: list[bytes] = []
     iterator = iter(stream)
@@ -37,11 +38,11 @@ def look(response: Any) -> bytes | None:
 
 async def alook(response: Any) -> bytes | None:
     """Like ``look``, for an answer to an AsyncClient."""
+    if response.is_stream_consumed or response.is_closed:
+        return _content(response)
     most = limit(response.status_code, response.headers)
     if not most:
         return None
-    if response.is_stream_consumed or response.is_closed:
-        return _content(response)
     stream, size = response.stream, 0
     chunks: list[bytes] = []
     iterator = aiter(stream)
@@ -75,11 +76,14 @@ _REQUEST_ERRORS: tuple[Any, ...] = tuple(module.RequestError for module in _http
 
 
 def _content(response: Any) -> bytes | None:
-    """The body of an answer that somebody has read already, if it was kept."""
+    """The body of an answer that somebody has read already, if it was kept, and may be a refusal."""
     try:
-        return bytes(response.content)
+        content = bytes(response.content)
     except RuntimeError:  # ResponseNotRead: consumed as a stream
         return None
+    if not may_refuse(response.status_code, content) or not limit(response.status_code, response.headers):
+        return None
+    return content
 
 
 def _put_back(response: Any, body: bytes) -> bytes | None:

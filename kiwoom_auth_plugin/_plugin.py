@@ -20,7 +20,7 @@ from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file, read_key_variable
 from ._log import AuthEvent, Log
 from ._origin import REAL_HOST, Origin
-from ._refusal_hook import RefusalHook
+from ._refusal_hook import Means, RefusalHook
 from ._shared import SharedStore
 from ._sources import source_for
 from ._token import AccessToken
@@ -101,6 +101,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         self._shared = None if store is None else SharedStore(store, self._clock, self._log)
         self._by_requests = self._exchange("requests")
         self._by_httpx = self._exchange("httpx")
+        self._means = Means(self._prefix, self._origin, self._source, self._by_requests)
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -147,8 +148,9 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         """
         url = r.url or ""
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
-            r.headers["Authorization"] = self._token(self._by_requests).header
-            RefusalHook(self._origin, self._source, self._by_requests, r.body).register(r)
+            token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
+            r.headers["Authorization"] = token.header
+            RefusalHook(self._means, r.body).register(r)
         return r
 
     # The token itself
@@ -159,11 +161,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         Raises:
             KiwoomAuthError: there is no token to be had.
         """
-        return str(self._token(self._by_requests).value)
+        return str((self._present_token(self._by_requests) or self._source.get(self._by_requests)).value)
 
     async def aget_token(self) -> str:
         """Like ``get_token``, under asyncio and trio, without ever blocking the event loop."""
-        return str((await self._atoken()).value)
+        return str((self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)).value)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -220,14 +222,6 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             self._source.invalidate(token, self._log)
         if failure is not None:
             raise failure
-
-    def _token(self, exchange: Exchange) -> AccessToken:
-        token = self._present_token(exchange)
-        return self._source.get(exchange) if token is None else token
-
-    async def _atoken(self) -> AccessToken:
-        token = self._present_token(self._by_httpx)
-        return await self._source.aget(self._by_httpx) if token is None else token
 
     def _present_token(self, exchange: Exchange) -> AccessToken | None:
         """The fast path: a snapshot, no lock."""

@@ -1,5 +1,7 @@
 """What an answer says about the token that its request carried: pure functions, no HTTP library."""
 
+import re
+
 from ._codes import numeric, official_code
 from ._json import json_object
 
@@ -11,7 +13,7 @@ SUCCESS = 0
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
-_TRACES = tuple(str(code).encode() for code in sorted(TOKEN_REFUSED))
+_TRACE = re.compile(rb"8(?:0(?:05|10|31)|103)")
 
 
 def worth_reading(content_type: str | None, content_length: str | None) -> bool:
@@ -34,6 +36,11 @@ def _is_json(content_type: str) -> bool:
     return media_type in {"application/json", "text/json"} or media_type.endswith("+json")
 
 
+def may_refuse(status: int, body: bytes) -> bool:
+    """Whether a body is worth parsing: nearly all show at a glance that they are no refusal."""
+    return status == UNAUTHORIZED or (len(body) <= READ_LIMIT and _TRACE.search(body) is not None)
+
+
 def refuses_token(status: int, body: bytes | None) -> bool:
     """Whether the answer says that another token is needed (8005, 8010, 8031, 8103, or a bare 401).
 
@@ -46,8 +53,7 @@ def refuses_token(status: int, body: bytes | None) -> bool:
     if status == UNAUTHORIZED:
         code = code_in(body)
         return code is None or code in TOKEN_REFUSED
-    # A body without the digits is not worth parsing: nearly all are such.
-    return body is not None and any(trace in body for trace in _TRACES) and code_in(body) in TOKEN_REFUSED
+    return body is not None and may_refuse(status, body) and code_in(body) in TOKEN_REFUSED
 
 
 def refuses_header(status: int, body: bytes | None) -> bool:

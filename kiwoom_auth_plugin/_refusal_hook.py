@@ -2,8 +2,9 @@
 
 import time
 from datetime import timedelta
+from http import HTTPStatus
 from io import BytesIO
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urljoin
 
 import requests
@@ -14,7 +15,24 @@ from ._exchange import Exchange
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, bearer_token
+from ._token import AccessToken, bearer_token, is_bearer
+
+
+class Means(NamedTuple):
+    """What a repetition takes; the same for all calls of one auth object."""
+
+    prefix: str
+    """What the URLs begin with that the token belongs to, as they usually are written."""
+    origin: Origin
+    """Where it belongs."""
+    source: TokenSource
+    """Where another token comes from."""
+    exchange: Exchange
+    """How one is issued."""
+
+    def cover(self, url: str) -> bool:
+        """Whether a URL is of the origin."""
+        return url.startswith(self.prefix) or Origin.of_url(url) == self.origin
 
 
 class RefusalHook:
@@ -24,27 +42,24 @@ class RefusalHook:
     with the request, since it leads to the secretkey.
 
     Args:
-        origin: where the token belongs.
-        source: where another token comes from.
-        exchange: how one is issued.
+        means: what a repetition takes.
         body: the request's, before it is sent.
     """
 
-    __slots__ = ("_exchange", "_origin", "_source", "_start", "_was_elsewhere")
+    _start: int | None = None
+    _was_elsewhere = False
 
-    def __init__(self, origin: Origin, source: TokenSource, exchange: Exchange, body: Any) -> None:
-        self._origin = origin
-        self._source = source
-        self._exchange = exchange
-        self._start = _position(body)
-        self._was_elsewhere = False
+    def __init__(self, means: Means, body: Any) -> None:
+        self._means = means
+        if not isinstance(body, bytes):
+            self._start = _position(body)
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
         hooks: list[Any] = request.hooks["response"]
         if hooks:
             hooks[:] = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
-        request.register_hook("response", self)
+        hooks.append(self)
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -52,7 +67,7 @@ class RefusalHook:
         Raises:
             KiwoomAuthError: the token was refused and there is no other to be had.
         """
-        if Origin.of_url(response.request.url or "") != self._origin:
+        if not self._means.cover(response.request.url or ""):
             self._was_elsewhere = True
             return response
         if self._leads_elsewhere(response):
@@ -64,15 +79,16 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
-        if "Authorization" not in request.headers:
+        header = request.headers.get("Authorization")
+        if header is None:
             return None  # a foreign host has sent it here: requests has taken the token off on the way
         # After a redirect the header may be one that requests took from a netrc file.
-        refused = bearer_token(request.headers["Authorization"])
-        if not (refuses_header if refused is None else refuses_token)(response.status_code, content):
+        if not (refuses_token if is_bearer(header) else refuses_header)(response.status_code, content):
             return None
+        refused = bearer_token(header)
         if not _rewound(request.body, self._start):
             if refused is not None:
-                self._source.drop_refused(refused, self._exchange.log)
+                self._means.source.drop_refused(refused, self._means.exchange.log)
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.
@@ -80,8 +96,8 @@ class RefusalHook:
             response.close()
         if refused is None:
             # Where another origin has sent the call to is no place to take the token to.
-            return None if self._was_elsewhere else self._source.get(self._exchange)
-        return self._source.replace(refused, self._exchange)
+            return None if self._was_elsewhere else self._means.source.get(self._means.exchange)
+        return self._means.source.replace(refused, self._means.exchange)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
@@ -96,7 +112,7 @@ class RefusalHook:
         if not self._leads_elsewhere(repeated):
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
-            self._source.judge_replacement(token.value, accepted=accepted)
+            self._means.source.judge_replacement(token.value, accepted=accepted)
         return repeated
 
     def _leads_elsewhere(self, response: requests.Response) -> bool:
@@ -104,7 +120,11 @@ class RefusalHook:
 
         requests would take it along from http to https of the same host.
         """
-        if not response.is_redirect or Origin.of_url(_redirect_target(response)) == self._origin:
+        if (
+            response.status_code < HTTPStatus.MULTIPLE_CHOICES
+            or not response.is_redirect
+            or self._means.cover(_redirect_target(response))
+        ):
             return False
         response.request.headers.pop("Authorization", None)
         return True

@@ -35,7 +35,7 @@ class AccessToken:
     @property
     def header(self) -> str:
         """The value of the Authorization header (RFC 6750, section 2.1)."""
-        return f"Bearer {self.value}"
+        return "Bearer " + self.value
 
 
 def is_token(value: object) -> TypeGuard[str]:
@@ -43,8 +43,11 @@ def is_token(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _VALUE.fullmatch(value) is not None
 
 
+def is_bearer(header: object) -> TypeGuard[str]:
+    """Whether an Authorization header holds a token, and is not somebody else's."""
+    return isinstance(header, str) and header.startswith("Bearer ")
+
+
 def bearer_token(header: object) -> Masked | None:
     """The token in an Authorization header of ours; None where it is somebody else's, or there is none."""
-    if not isinstance(header, str) or not header.startswith("Bearer "):
-        return None
-    return Masked(header.removeprefix("Bearer "))
+    return Masked(header.removeprefix("Bearer ")) if is_bearer(header) else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 
 import pytest
 
@@ -69,6 +70,18 @@ def test_it_logs_in_registers_and_hands_over_what_comes(client, auth, kiwoom):
 
     asyncio.run(main())
     assert (logins(kiwoom), kiwoom.issued) == ([0], 1)
+
+
+def test_it_logs_no_token(client, auth, kiwoom, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    async def main():
+        async with watching(client, auth):
+            await registered(kiwoom)
+
+    asyncio.run(main())
+    assert caplog.records
+    assert auth.get_token() not in caplog.text
 
 
 def test_it_echoes_each_ping(client, auth, kiwoom):

@@ -52,7 +52,7 @@ def call_by_the_thousand(auth, url):
 
 
 def test_a_thousand_refusals_cause_one_issue_and_one_repetition_each(kiwoom, make_auth, monkeypatch):
-    auth = make_auth(emulator=kiwoom)
+    auth = make_auth(emulator=kiwoom, timeout=PATIENCE)  # the issue is held until all wait for it
     old = auth.get_token()
     wait_for_waiting = watch_waiting(monkeypatch)
     with kiwoom.hold("/api/dostk/") as calls, kiwoom.hold("/oauth2/token") as issues:

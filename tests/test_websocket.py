@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import ssl
@@ -149,6 +150,14 @@ def test_the_journal_shows_no_token_but_has_it(line, auth, kiwoom_emulator):
     assert auth.get_token() not in repr(packet)
     assert packet.fields == {"trnm": "LOGIN", "token": auth.get_token()}
     assert packet.connection == 1
+
+
+def test_the_endpoint_logs_no_token(auth, kiwoom_emulator, caplog):
+    caplog.set_level(logging.DEBUG)
+    client = logging.Logger("client")  # its own would show what it sends
+    with connect(kiwoom_emulator.websocket.url, logger=client, additional_headers={"x": auth.get_token()}) as line:
+        log_in(line, auth)
+    assert auth.get_token() not in caplog.text
 
 
 def test_waiting_for_what_does_not_come_ends(kiwoom_emulator):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http
+import logging
 import os
 import socket
 import ssl
@@ -20,6 +21,9 @@ from websockets.http11 import Request, Response
 from ._realtime import RealTime, Session
 
 PATH = "/api/dostk/websocket"
+
+_SILENT = logging.Logger("websockets", logging.CRITICAL)
+"""In the tests of a user, the library's own would tell packets at DEBUG, tokens included."""
 
 
 class _Connection(ServerConnection):
@@ -98,6 +102,7 @@ class WebSocketServer:
             ssl=self._tls,
             process_request=_only_there,
             ping_interval=None,
+            logger=_SILENT,
             create_connection=cast("type[ServerConnection]", partial(_Connection, self._connections)),  # it is called
         ):
             started.set_result(None)
