@@ -34,10 +34,15 @@ def parse(text):
     return docutils.core.publish_doctree(text, settings_overrides=strict)
 
 
+def is_recipe(block):
+    """Whether test_recipes.py runs it."""
+    before = block.parent[block.parent.index(block) - 1]
+    return isinstance(before, docutils.nodes.comment) and before.astext().startswith("recipe: ")
+
+
 def blocks(language):
-    return [
-        node.astext() for node in parse(README).findall(docutils.nodes.literal_block) if language in node["classes"]
-    ]
+    found = parse(README).findall(docutils.nodes.literal_block)
+    return [node.astext() for node in found if language in node["classes"] and not is_recipe(node)]
 
 
 def block_after(comment):
@@ -225,6 +230,15 @@ def test_docutils_finds_nothing_to_say(name):
 def test_every_public_name_is_mentioned():
     missing = [name for name in kiwoom_auth_plugin.__all__ if name not in README and not name.startswith("__")]
     assert missing == []
+
+
+def test_the_tests_of_the_promises_are_there():
+    table = README.partition("these are two of each.")[2].partition("What is taken for")[0]
+    named = re.findall(r"``(test_\w+\.py)``: (.+?),?\n", table)
+    assert len(named) == 2 * 9
+    for module, words in named:
+        source = (TOP / "tests" / module).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def test_{words.replace(' ', '_')}\(", source, re.MULTILINE), words
 
 
 def test_the_arguments_are_all_there_in_their_order():

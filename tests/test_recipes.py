@@ -680,6 +680,59 @@ def test_aiohttp_takes_the_token_to_no_other_host(by_aiohttp, kiwoom_emulator, m
 
 # All of them
 
+# Metrics
+
+
+@recipe("prometheus")
+def test_prometheus_counts_issues_refusals_and_failures_and_knows_the_expiry(run, kiwoom_emulator):
+    (prometheus,) = needs("prometheus_client")
+    auth = run("prometheus")["auth"]
+    auth.get_token()
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    auth.invalidate(auth.get_token())
+    with pytest.raises(CredentialsRejected):
+        auth.get_token()
+
+    def value(name, **labels):
+        return prometheus.REGISTRY.get_sample_value(name, {"host": kiwoom_emulator.url, **labels})
+
+    assert value("kiwoom_auth_events_total", event="token.issued", code="") == 1
+    assert value("kiwoom_auth_events_total", event="attempt.failed", code="8001") == 1
+    (expiry,) = [
+        sample.value
+        for metric in prometheus.REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "kiwoom_token_expiry_timestamp_seconds"
+    ]
+    assert 23 * 3600 < expiry - time.time() <= 24 * 3600
+    assert kiwoom_emulator.appkey not in prometheus.generate_latest().decode()
+
+
+@recipe("opentelemetry")
+def test_opentelemetry_counts_events_and_has_those_of_a_call_in_its_span(run, kiwoom_emulator):
+    metrics, trace, _ = needs("opentelemetry.metrics", "opentelemetry.trace", "opentelemetry.sdk")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    auth = run("opentelemetry")["auth"]
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    with TracerProvider().get_tracer("test").start_as_current_span("call") as span:
+        with pytest.raises(CredentialsRejected):
+            auth.get_token()
+        assert [(event.name, event.attributes["kiwoom.code"]) for event in span.events] == [("attempt.failed", 8001)]
+    (point,) = (
+        point
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    )
+    assert (point.value, point.attributes["server.address"]) == (1, kiwoom_emulator.url)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
 
 def test_every_recipe_has_a_test():
     assert len(RECIPES) == len(MARKED)
