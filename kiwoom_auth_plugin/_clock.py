@@ -1,5 +1,6 @@
 """What time it is, so that neither a clock set back nor a suspended laptop makes a dead token look alive."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -47,8 +48,8 @@ class Clock:
         return self._wall()
 
     def shown(self, moment: float) -> datetime:
-        """A moment on ``now()`` as the machine's wall clock shows it, in KST."""
-        return datetime.fromtimestamp(self._wall() + moment - self.now(), KST)
+        """A moment on ``now()`` as the machine's wall clock shows it, in KST, to the second."""
+        return datetime.fromtimestamp(math.floor(self._wall() + moment - self.now()), KST)
 
 
 SYSTEM = Clock()

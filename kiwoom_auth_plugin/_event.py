@@ -1,12 +1,14 @@
 """An event that threads and the tasks of any event loop, asyncio's or trio's, can wait for at once."""
 
-import asyncio
 import contextlib
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class _Room(Protocol):
@@ -106,13 +108,15 @@ def _here() -> tuple[object, Callable[[Any], _Room]]:
         with contextlib.suppress(AttributeError, RuntimeError):  # half imported, or not in trio
             lowlevel.current_task()  # the token alone is there for the host's tasks, too
             return lowlevel.current_trio_token(), _TrioRoom
+    import asyncio  # noqa: PLC0415 - who waits here has imported it; for the others it is half of this package's time
+
     return asyncio.get_running_loop(), _AsyncioRoom
 
 
 class _AsyncioRoom:
     __slots__ = ("_loop", "_timer", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Future[None]] = set()

@@ -86,7 +86,8 @@ class HttpxFlow(_httpx.Auth):
         self._source.judge_replacement(replacement.value, accepted=accepted)
 
     def _takes(self, url: Any) -> bool:
-        return self._origin.is_that_of(url.scheme, url.host, url.port) or self._covers(_origin_of(url))
+        host = url.raw_host.decode("ascii")
+        return self._origin.is_that_of(url.scheme, host, url.port) or self._covers(_origin_of(url))
 
     def _refused_token(self, request: Any) -> Masked | None:
         """The token to replace before this request is sent again; None where it is not to be sent again."""
@@ -100,7 +101,8 @@ class HttpxFlow(_httpx.Auth):
 
 
 def _origin_of(url: Any) -> Origin | None:
-    return Origin.of(url.scheme, url.host, url.port)
+    # Not url.host: that is the name of an international domain as people read it, not as it is connected to.
+    return Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
 
 
 def _signed_anew(request: Any, token: AccessToken) -> Any:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,8 +11,7 @@ from ._keys import masked
 logger = logging.getLogger("kiwoom_auth_plugin")
 
 
-@dataclass(frozen=True, slots=True)
-class AuthEvent:
+class AuthEvent(NamedTuple):
     """Something that happened to a token; what does not apply is None.
 
     Log records have the same as attributes: the name as ``kiwoom_event``, the others as ``kiwoom_host`` and so on.
@@ -83,12 +81,12 @@ class Log:
                 self._on_event(told)
             except Exception as error:  # noqa: BLE001 - a user's callable may raise anything
                 words = f"on_event raised {type(error).__name__} at {note.event}"
-                self._log(logging.WARNING, replace(told, name="listener.failed", message=words))
+                self._log(logging.WARNING, told._replace(name="listener.failed", message=words))
 
     def _log(self, level: int, told: AuthEvent) -> None:
         if not logger.isEnabledFor(level):
             return
-        fields = {**asdict(told), "event": told.name}
+        fields = {**told._asdict(), "event": told.name}
         extra = {f"kiwoom_{name}": value for name, value in fields.items() if name not in {"name", "message"}}
         with suppress(Exception):
             logger.log(level, "%s: appkey %s: %s", self._host, self._appkey, told.message, extra=extra)

@@ -48,6 +48,8 @@ class Place:
     def __init__(self, store: TokenStore) -> None:
         self.store = store
         self.name = type(store).__name__
+        fallback = getattr(store, "fallback", None)
+        self._fallback = None if fallback is None else type(fallback).__name__
         self._away_until = 0.0
         self._pause = 0.0
         self._is_down = False
@@ -95,7 +97,8 @@ class Place:
             if work is not None:
                 self._stuck.append((now, work))
         if not known:
-            words = f"the token store {self.name} failed, and this process goes on without it until it works again"
+            instead = f"its fallback {self._fallback} is used" if self._fallback else "this process goes on without it"
+            words = f"the token store {self.name} failed, and {instead} until it works again"
             log.tell(Note(logging.WARNING, "store.failed", f"{words}: {operation}: {why}", store=self.name))
 
     def keeps_lock(self, now: float, key: str, lease: float) -> None:

@@ -168,6 +168,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         return str((self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)).value)
 
     @property
+    def host(self) -> str:
+        """The origin that the token is for, such as ``https://api.kiwoom.com``: what calls begin with."""
+        return self._host
+
+    @property
     def expires_at(self) -> datetime | None:
         """Until when the cached token is used, on this machine's clock, in KST; None without one. Never issues."""
         # A vault is not asked for what is only looked at.

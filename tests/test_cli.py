@@ -118,6 +118,25 @@ def test_keys_that_are_missing_or_malformed_are_wrong_use(account, kiwoom_auth, 
 
 
 @pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        ({"KIWOOM_APPKEY": None}, [], "키가 없습니다. 환경 변수 KIWOOM_APPKEY"),
+        ({"KIWOOM_SECRETKEY": "white space"}, [], "키의 형식이 잘못되었습니다"),
+        ({"KIWOOM_HOST": "http://api.kiwoom.com"}, [], "서버 주소가 잘못되었습니다"),
+        ({}, ["--host", "http://api.kiwoom.com"], "서버 주소가 잘못되었습니다"),
+        ({}, ["--appkey-file", "nowhere", "--secretkey-file", "nowhere"], "키 파일을 읽을 수 없습니다"),
+    ],
+)
+def test_the_doctor_says_in_korean_what_is_wrong_with_keys_and_host(
+    account, kiwoom_auth, monkeypatch, change, options, says
+):
+    for name, value in change.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    status, output, _ = kiwoom_auth("doctor", *options)
+    assert (status, says in output) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--appkey-file", "a"], "go together"),
@@ -229,7 +248,7 @@ def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
     ("answer", "says", "korean"),
     [
         (recorded.WRONG_ENVIRONMENT, "Real and mock keys are separate", "실전과 모의투자의 키는 서로 다릅니다"),
-        (recorded.BAD_KEY_PAIR, "Check appkey and secretkey", "포털의 값과 비교하십시오"),
+        (recorded.BAD_KEY_PAIR, "Check appkey and secretkey", "포털의 값과 비교하세요"),
         (recorded.ADDRESS_NOT_REGISTERED, "Register this machine's public IP", "공인 IP 주소를 포털"),
         (Answer.html("oops", 400), "not usable", "키움 서버 오류"),
         (Answer.as_usual(cut="before"), "the connection was lost", "서버가 답하지 않습니다"),
@@ -300,7 +319,7 @@ def test_a_store_that_others_can_read_is_told(account, kiwoom_auth):
     directory.symlink_to(directory.with_name("elsewhere"))
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, findings(output)["store"]) == (1, "FAIL")
-    assert "폴더의 소유자와 권한" in output
+    assert "폴더의 소유자가 본인인지" in output
 
 
 def test_a_store_that_forgets_is_told(account, kiwoom_auth, monkeypatch):
@@ -361,17 +380,22 @@ def test_each_official_code_is_explained_in_english_and_korean(kiwoom_auth, code
 
 def test_a_code_that_is_none_is_told(kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "8005", "1234")
-    assert status == 0
-    assert findings(output) == {"8005": "ok", "1234": "FAIL"}
+    assert status == 1
+    assert [line.split(maxsplit=2)[:2] for line in output.splitlines()] == [
+        ["8005", "Token이"],
+        ["토큰이", "더는"],
+        ["1234", "FAIL"],
+    ]
 
 
 @pytest.mark.parametrize(("set_variable", "coloured"), [(None, True), ("NO_COLOR", False)])
-def test_colours_are_for_terminals(kiwoom_auth, monkeypatch, set_variable, coloured):
+def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, set_variable, coloured):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if set_variable:
         monkeypatch.setenv(set_variable, "1")
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _stream: True)
-    assert ("\x1b[32m" in kiwoom_auth("doctor", "8005")[1]) is coloured
+    assert ("\x1b[32m" in kiwoom_auth("doctor")[1]) is coloured
+    assert "\x1b" not in kiwoom_auth("doctor", "8005")[1]  # nothing was looked at
 
 
 # emulator
@@ -387,13 +411,20 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
         token = auth.get_token()
         auth.invalidate(token)
         assert auth.get_token() != token
+        requests.get(keys["KIWOOM_HOST"] + "/nowhere", timeout=30)
         if "KIWOOM_WEBSOCKET" in keys:
             with importlib.import_module("websockets.sync.client").connect(keys["KIWOOM_WEBSOCKET"]) as line:
                 line.send(json.dumps({"trnm": "LOGIN", "token": auth.get_token()}))
                 assert json.loads(line.recv(timeout=30))["return_code"] == 0
         serving.send_signal(signal_number)
         output, errors = serving.communicate(timeout=60)
-    assert (serving.returncode, output, errors) == (130, "", "kiwoom-auth: interrupted\n")
+    assert (serving.returncode, output) == (130, "")
+    assert errors.splitlines() == [
+        "1 au10001 HTTP 200",
+        "2 au10001 HTTP 200",
+        "3 /nowhere HTTP 404: there is no /nowhere",
+        "kiwoom-auth: interrupted",
+    ]
 
 
 def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth):

@@ -149,9 +149,6 @@ def test_the_token_goes_where_the_library_connects_to_the_own_origin_and_nowhere
     assert met == {"Bearer a-token", None}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="httpx tells the host in Unicode, the origin has it in ASCII: no token, no error"
-)
 @every_module
 def test_an_own_host_with_an_international_name_gets_the_token(module):
     own = "https://xn--bcher-kva.example"

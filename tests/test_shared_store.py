@@ -1213,6 +1213,15 @@ def test_the_fallback_keeps_processes_together_while_the_store_is_away(make_auth
     assert attempts(replacing) == 1
 
 
+def test_the_warning_of_a_store_that_is_away_names_what_is_used_in_its_place(
+    make_auth, replacing, clock, chain, caplog
+):
+    chain.fail(ConnectionError("nobody there"))
+    make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
+    (warning,) = warnings(caplog)
+    assert "the token store Shelf failed, and its fallback Shelf is used until it works again: " in warning
+
+
 def test_the_fallback_keeps_processes_together_while_the_store_hangs(make_auth, replacing, clock, chain):
     seconds_share(chain, 0.4).hang("load", "lock", "save")
     auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=chain) for _ in range(3)]

@@ -57,11 +57,6 @@ class Account(KiwoomBearerAuth):
             raise Misuse(str(error)) from None
 
     @property
-    def host(self) -> str:
-        """The origin."""
-        return self._host
-
-    @property
     def name(self) -> str:
         """The appkey, masked."""
         return masked(self._appkey)

@@ -39,7 +39,8 @@ class Finding(NamedTuple):
     """What one check has found."""
 
     check: str
-    ok: bool
+    ok: bool | None
+    """None: nothing was looked at, only explained."""
     words: str
     korean: str = ""
     """What to do, in Korean, where something is wrong."""
@@ -66,16 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.codes:
         for code in arguments.codes:
             show(explained(code))
-        return 0
+        return 0 if OFFICIAL_CODES.keys() >= set(arguments.codes) else 1
     try:
         account = Account.of(arguments)
     except Misuse as misuse:
-        show(_wrong("keys", str(misuse), _korean.KEYS))
+        show(_wrong("keys", str(misuse), _korean.of_misuse(str(misuse))))
         return 2
     well = True
     for finding in findings(account, issue=not arguments.no_issue):
         show(finding)
-        well = well and finding.ok
+        well = well and finding.ok is not False
     return 0 if well else 1
 
 
@@ -84,7 +85,7 @@ def explained(code: int) -> Finding:
     official = OFFICIAL_CODES.get(code)
     if official is None:
         return _wrong(str(code), "none of Kiwoom's codes for authentication")
-    return Finding(str(code), ok=True, words=f"{official.message}. {official.advice}", korean=_korean.of_code(code))
+    return Finding(str(code), ok=None, words=f"{official.message}. {official.advice}", korean=_korean.of_code(code))
 
 
 def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
@@ -173,7 +174,7 @@ def _clock(answer: requests.Response) -> Finding:
 def _kept(account: Account) -> Finding:
     """Whether the store works: a value is saved, read, and deleted again."""
     if account.where is None:
-        return _fine("store", "none: each process issues a token of its own")
+        return _fine("store", "none: each process issues a token of its own, since the extra [file] is not installed")
     store, key, value = FileStore(account.where), secrets.token_hex(16), secrets.token_bytes(16)
     try:
         with store.lock(key, 2.0):
@@ -225,8 +226,8 @@ def _called(account: Account) -> Finding:
 
 
 def _show(finding: Finding) -> None:
-    mark = "ok  " if finding.ok else "FAIL"
-    if sys.stdout.isatty() and os.name != "nt" and "NO_COLOR" not in os.environ:
+    mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
+    if finding.ok is not None and sys.stdout.isatty() and os.name != "nt" and "NO_COLOR" not in os.environ:
         mark = f"\x1b[{32 if finding.ok else 31}m{mark}\x1b[0m"
     print(f"{finding.check:7} {mark}  {_one_line(finding.words)}")
     if finding.korean:

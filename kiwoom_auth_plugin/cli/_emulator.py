@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import sys
 import time
 from importlib.util import find_spec
 
-from kiwoom_auth_plugin.testing import KiwoomEmulator
+from kiwoom_auth_plugin.testing import Call, KiwoomEmulator
 
 from ._account import Misuse
 
@@ -13,7 +14,7 @@ SUMMARY = "serve a local Kiwoom until interrupted"
 EXAMPLES = """\
 examples:
   kiwoom-auth emulator --port 8080 --reissue replace
-  kiwoom-auth emulator > kiwoom.env &       then, in this or another shell: . ./kiwoom.env
+  kiwoom-auth emulator > kiwoom.env         then, in another shell: . ./kiwoom.env
 """
 
 
@@ -29,11 +30,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--issue-limit", type=int, metavar="N", help="AU10001 calls that are admitted a second")
 
 
+def _tell(call: Call) -> None:
+    said = "" if call.code is None else f" [{call.code}]"
+    wrong = f": {', '.join(call.violations)}" if call.violations else ""
+    print(f"{call.number} {call.api or call.path} HTTP {call.status}{said}{wrong}", file=sys.stderr, flush=True)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print how to reach it, as lines that a shell understands, and serve."""
+    """Print how to reach it, as lines that a shell understands, and serve; each call is a line on standard error."""
     if not 0 <= arguments.port < 1 << 16:
         raise Misuse("--port must be 0 to 65535")
-    with KiwoomEmulator(port=arguments.port, reissue=arguments.reissue, issue_limit=arguments.issue_limit) as kiwoom:
+    with KiwoomEmulator(
+        port=arguments.port, reissue=arguments.reissue, issue_limit=arguments.issue_limit, on_call=_tell
+    ) as kiwoom:
         word = "set" if os.name == "nt" else "export"
         account = {
             "KIWOOM_HOST": kiwoom.url,

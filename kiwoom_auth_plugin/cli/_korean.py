@@ -3,35 +3,61 @@
 from kiwoom_auth_plugin import AddressRejected, KiwoomAuthError, TokenEndpointUnreachable
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
 
-KEYS = "키가 없거나 형식이 잘못되었습니다. 포털의 파일에서 공백 없이 그대로 옮기십시오."
-NAME = "서버 이름을 찾을 수 없습니다. 네트워크와 DNS 를 확인하십시오."
-CERTIFICATE = (
-    "서버 인증서를 믿을 수 없습니다. 사내 프록시나 백신이 중간에 있는지, "
-    "CA 인증서와 컴퓨터의 날짜가 맞는지 확인하십시오."
+_KEYS = "키의 형식이 잘못되었습니다. 포털에서 받은 파일에서 공백 없이 그대로 옮기세요."
+_NO_KEYS = (
+    "키가 없습니다. 환경 변수 KIWOOM_APPKEY와 KIWOOM_SECRETKEY를 설정하거나 "
+    "--appkey-file과 --secretkey-file로 포털에서 받은 파일을 지정하세요."
 )
-PROXY = "프록시를 지나지 못했습니다. 환경 변수 HTTPS_PROXY 와 프록시 계정을 확인하십시오."
-SERVER = "서버가 답하지 않습니다. 네트워크와 방화벽, 점검 시간을 확인하십시오."
-CLOCK = "컴퓨터의 시계가 맞지 않습니다. 인터넷 시간 동기화를 켜십시오."
-STORE = "토큰을 둘 폴더를 쓸 수 없습니다. 폴더의 소유자와 권한을 확인하십시오."
-CALL = "시세 조회(ka10001)의 응답이 올바르지 않습니다. 점검 시간인지 확인하십시오."
+_HOST = (
+    "서버 주소가 잘못되었습니다. KIWOOM_HOST 또는 --host는 https://mockapi.kiwoom.com처럼 https://로 시작해야 합니다."
+)
+_FILES = "키 파일을 읽을 수 없습니다. --appkey-file과 --secretkey-file에 두 파일의 경로를 함께 적으세요."
+NAME = "서버 이름을 찾을 수 없습니다. 네트워크와 DNS를 확인하세요."
+CERTIFICATE = (
+    "서버 인증서를 믿을 수 없습니다. 사내 프록시나 백신이 중간에 있는지, CA 인증서와 컴퓨터의 날짜가 맞는지 확인하세요."
+)
+PROXY = "프록시를 지나지 못했습니다. 환경 변수 HTTPS_PROXY와 프록시 계정을 확인하세요."
+SERVER = "서버가 답하지 않습니다. 네트워크와 방화벽, 점검 시간을 확인하세요."
+CLOCK = "컴퓨터의 시계가 맞지 않습니다. 인터넷 시간 동기화를 켜세요."
+STORE = "토큰을 둘 폴더를 쓸 수 없습니다. 폴더의 소유자가 본인인지 확인하고, chmod 700을 한 뒤 다른 파일은 치우세요."
+CALL = "시세 조회(ka10001)의 응답이 올바르지 않습니다. 점검 시간인지 확인하세요."
 
 _OF_KIND = {
-    Kind.REQUEST: "요청 형식이 잘못되었습니다. authorization 헤더를 직접 넣지 말고 auth= 만 지정하십시오.",
-    Kind.RATE: ("호출이 너무 잦습니다. 잠시 기다리고, 같은 appkey 를 쓰는 프로그램은 토큰 하나를 함께 쓰게 하십시오."),
-    Kind.SERVER: "키움 서버 오류입니다. 잠시 뒤에 다시 시도하십시오.",
+    Kind.REQUEST: "요청 형식이 잘못되었습니다. authorization 헤더를 직접 넣지 말고 auth= 만 지정하세요.",
+    Kind.RATE: ("호출이 너무 잦습니다. 잠시 기다리고, 같은 앱키를 쓰는 프로그램은 토큰 하나를 함께 쓰게 하세요."),
+    Kind.SERVER: "키움 서버 오류입니다. 잠시 뒤에 다시 시도하세요.",
     Kind.CREDENTIALS: (
-        "appkey 와 secretkey 를 포털의 값과 비교하십시오. 한 쌍인지, 잘리지 않았는지, 만료되거나 삭제되지 않았는지."
+        "앱키와 시크릿키를 포털의 값과 비교하세요. 한 쌍인지, 잘리지 않았는지, 만료되거나 삭제되지 않았는지."
     ),
-    Kind.ADDRESS: "이 컴퓨터의 공인 IP 주소를 포털(https://openapi.kiwoom.com)에서 이 appkey 에 등록하십시오.",
+    Kind.ADDRESS: "이 컴퓨터의 공인 IP 주소를 포털(https://openapi.kiwoom.com)에서 이 앱키에 등록하세요.",
     Kind.TOKEN: "토큰이 더는 통하지 않습니다. 이 패키지는 새 토큰을 받아 한 번 다시 보냅니다.",
     Kind.REVOKE: "토큰 폐기에 실패했습니다. 토큰은 만료될 때까지 살아 있을 수 있습니다.",
 }
-_OTHER_ENVIRONMENT = "실전과 모의투자의 키는 서로 다릅니다. 키에 맞는 host 를 쓰거나 host 에 맞는 키를 쓰십시오."
+_OTHER_ENVIRONMENT = (
+    "실전과 모의투자의 키는 서로 다릅니다. 키에 맞는 서버(KIWOOM_HOST)를 쓰거나 서버에 맞는 키를 쓰세요."
+)
 _OF_CODE = {
-    8010: "토큰은 발급받은 공인 IP 주소에서만 통합니다. 주소마다 토큰을 따로 받으십시오.",
+    1513: (
+        "토큰 없이 호출했습니다. 키움이 아닌 주소(에뮬레이터 등)라면 KiwoomBearerAuth에 host=를 지정하고, "
+        "auth=를 빠뜨리지 않았는지 확인하세요."
+    ),
+    8103: (
+        "토큰이나 단말기 인증에 실패했습니다. 이 패키지는 새 토큰으로 한 번 다시 보냅니다. 그래도 안 되면 "
+        "이 컴퓨터의 공인 IP 주소를 포털(https://openapi.kiwoom.com)에서 이 앱키에 등록하세요."
+    ),
+    8010: "토큰은 발급받은 공인 IP 주소에서만 통합니다. 주소마다 토큰을 따로 받으세요.",
     8030: _OTHER_ENVIRONMENT,
     8031: _OTHER_ENVIRONMENT,
 }
+
+
+def of_misuse(words: str) -> str:
+    """What to do about keys or a host that the package does not take, by its words."""
+    if "host " in words or "KIWOOM_HOST" in words:
+        return _HOST
+    if "not set" in words:
+        return _NO_KEYS
+    return _FILES if "file" in words and "visible ASCII" not in words else _KEYS
 
 
 def of_code(code: int) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from ._answers import Answer
@@ -19,15 +20,17 @@ class Desk:
     Args:
         kiwoom: the model that answers what is not scripted.
         journal_limit: how many calls are kept.
+        on_call: hears of each call, after it was written down.
     """
 
-    def __init__(self, kiwoom: Kiwoom, journal_limit: int) -> None:
+    def __init__(self, kiwoom: Kiwoom, journal_limit: int, on_call: Callable[[Call], object] | None = None) -> None:
         self.lock = threading.Lock()
         self.kiwoom = kiwoom
         self.journal: deque[Call] = deque(maxlen=journal_limit)
         self.scripts: dict[str, deque[Answer]] = {}
         self.refusals: deque[Answer] = deque()
         self.gates: list[Gate] = []
+        self._on_call = on_call
         self._numbers = itertools.count(1)
 
     def hold(self, path: str) -> Gate:
@@ -54,7 +57,7 @@ class Desk:
         nothing = Request("", "", None, {}, b"", keep_alive=False)
         judged = Judgement("", None, (Violation(error.status, error.reason),), {})
         with self.lock:
-            self.journal.append(_call(next(self._numbers), nothing, judged, answer, connection.number))
+            self._write_down(_call(next(self._numbers), nothing, judged, answer, connection.number))
         return answer
 
     def _judge(self, number: int, request: Request, connection: Connection) -> Answer:
@@ -66,8 +69,13 @@ class Desk:
             elif answer.usual:
                 own = self.kiwoom.act(request, judged)
                 answer = replace(own, delay=answer.delay, cut=answer.cut, drip=answer.drip)
-            self.journal.append(_call(number, request, judged, answer, connection.number))
+            self._write_down(_call(number, request, judged, answer, connection.number))
         return answer
+
+    def _write_down(self, call: Call) -> None:
+        self.journal.append(call)
+        if self._on_call is not None:
+            self._on_call(call)
 
     def _next_scripted(self, path: str) -> Answer | None:
         for pattern, answers in self.scripts.items():

@@ -4,6 +4,7 @@ import secrets
 import ssl
 import threading
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Literal, Self
@@ -44,6 +45,7 @@ class KiwoomEmulator:
         tls: serve https with this context. None: http.
         clock: None: one of its own.
         journal_limit: how many calls the journal keeps, the latest ones.
+        on_call: called with each Call as it is answered, on the emulator's thread; it must not use the emulator.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class KiwoomEmulator:
         tls: ssl.SSLContext | None = None,
         clock: ServerClock | None = None,
         journal_limit: int = 100_000,
+        on_call: Callable[[Call], object] | None = None,
     ) -> None:
         self.appkey = _made_up("APPKEY") if appkey is None else appkey
         self.secretkey = _made_up("SECRET") if secretkey is None else secretkey
@@ -73,7 +76,7 @@ class KiwoomEmulator:
         self.reissue = reissue
         self.issue_limit = issue_limit
         self.token_lifetime = token_lifetime
-        self._desk = Desk(self._kiwoom, journal_limit)
+        self._desk = Desk(self._kiwoom, journal_limit, on_call)
         self._lock = self._desk.lock
         self.websocket = WebSocketEndpoint(self._kiwoom, self._lock, host, tls, journal_limit)
         """The real-time API."""

@@ -22,7 +22,7 @@ from ._realtime import RealTime, Session
 
 PATH = "/api/dostk/websocket"
 
-_SILENT = logging.Logger("websockets", logging.CRITICAL)
+_SILENT = logging.Logger("websockets", logging.CRITICAL)  # noqa: LOG001 - nobody is to find it, and give it a voice
 """In the tests of a user, the library's own would tell packets at DEBUG, tokens included."""
 
 
