@@ -169,7 +169,7 @@ def test_the_example_of_a_test_suite_passes(tmp_path):
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_the_demo_prints_what_is_shown(capsys):
