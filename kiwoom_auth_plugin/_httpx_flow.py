@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 from . import _httpx
-from ._exchange import Exchange
 from ._keys import Masked
 from ._origin import Origin
 from ._peek import adrop, alook, drop, look
@@ -12,17 +11,24 @@ from ._refusal import refuses_token
 from ._source import TokenSource
 from ._token import AccessToken, bearer_token
 
+if TYPE_CHECKING:
+    from functools import cached_property
+
+    from ._exchange import Exchange
+
 _BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
 
 
 class HttpxFlow(_httpx.Auth):
     """The authentication flow of one auth object; the sync and the async one differ in how they wait."""
 
-    _by_httpx: Exchange
     _origin: Origin
     _source: TokenSource
 
     if TYPE_CHECKING:
+
+        @cached_property
+        def _by_httpx(self) -> Exchange: ...
 
         def _covers(self, origin: Origin | None) -> bool: ...
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
@@ -25,8 +26,8 @@ class Origin(NamedTuple):
     host: str
     port: int
 
-    @classmethod
-    def from_host_argument(cls, host: str) -> Self:
+    @staticmethod
+    def from_host_argument(host: str) -> "Origin":
         """Read the ``host`` argument: an https origin, a loopback http origin, or a bare host name.
 
         Raises:
@@ -37,34 +38,10 @@ class Origin(NamedTuple):
             kind = type(host).__name__
             del host
             raise TypeError(f"host must be a string, not {kind}")
-        origin = cls._parse(host)
-        del host
-        if origin is None:
-            raise ValueError(
-                "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
-                "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
-            )
-        if not 0 < origin.port < 1 << 16:
-            del origin
-            raise ValueError("host has a port outside 1 to 65535")
-        if origin.scheme == "http" and not origin.is_loopback:
-            del origin
-            raise ValueError("host must be https: plain http would show keys and tokens to everybody on the way")
-        return origin
-
-    @classmethod
-    def _parse(cls, host: str) -> Self | None:
-        match = _HOST_ARGUMENT.fullmatch(host)
-        if not match or (match["port"] and not match["scheme"]):
-            return None
-        scheme = (match["scheme"] or "https").lower()
-        port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
-        if match["name"]:
-            return cls(scheme, match["name"].lower(), port) if _fits(match["name"]) else None
         try:
-            return cls(scheme, ipaddress.IPv6Address(match["ipv6"]).compressed, port)
-        except ValueError:
-            return None
+            return _read(host)
+        finally:
+            del host
 
     @classmethod
     def of(cls, scheme: str, host: str | None, port: int | None) -> Self | None:
@@ -109,6 +86,38 @@ class Origin(NamedTuple):
     def is_kiwoom(self) -> bool:
         """Whether it has the name of one of Kiwoom's two API hosts, whatever its scheme and port."""
         return self.host.removesuffix(".") in _KIWOOM_NAMES
+
+
+@lru_cache(maxsize=256)  # an auth object may be made for each call; what is refused is not kept
+def _read(host: str) -> Origin:
+    origin = _parsed(host)
+    del host
+    if origin is None:
+        raise ValueError(
+            "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
+            "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
+        )
+    if not 0 < origin.port < 1 << 16:
+        del origin
+        raise ValueError("host has a port outside 1 to 65535")
+    if origin.scheme == "http" and not origin.is_loopback:
+        del origin
+        raise ValueError("host must be https: plain http would show keys and tokens to everybody on the way")
+    return origin
+
+
+def _parsed(host: str) -> Origin | None:
+    match = _HOST_ARGUMENT.fullmatch(host)
+    if not match or (match["port"] and not match["scheme"]):
+        return None
+    scheme = (match["scheme"] or "https").lower()
+    port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
+    if match["name"]:
+        return Origin(scheme, match["name"].lower(), port) if _fits(match["name"]) else None
+    try:
+        return Origin(scheme, ipaddress.IPv6Address(match["ipv6"]).compressed, port)
+    except ValueError:
+        return None
 
 
 def _fits(name: str) -> bool:

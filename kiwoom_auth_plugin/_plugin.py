@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -99,9 +100,6 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         identity = self._secretkey.identity
         self._source = source_for(appkey, self._host, identity, cache=cache, clock=self._clock, log=self._log)
         self._shared = None if store is None else SharedStore(store, self._clock, self._log)
-        self._by_requests = self._exchange("requests")
-        self._by_httpx = self._exchange("httpx")
-        self._means = Means(self._prefix, self._origin, self._source, self._by_requests)
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -255,6 +253,20 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
                 host=self._host,
             )
         return False
+
+    # What only one side needs is made when it does: objects may live for one call.
+
+    @cached_property
+    def _by_requests(self) -> Exchange:
+        return self._exchange("requests")
+
+    @cached_property
+    def _by_httpx(self) -> Exchange:
+        return self._exchange("httpx")
+
+    @cached_property
+    def _means(self) -> Means:
+        return Means(self._prefix, self._origin, self._source, self._by_requests)
 
     def _digest(self) -> bytes:
         return digest(self._secretkey.reveal(self._host))
