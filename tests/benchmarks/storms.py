@@ -24,6 +24,7 @@ from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin._cache import DEFAULT_CACHE
 from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import digest
+from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
@@ -157,6 +158,7 @@ class Given:
 
     timeout = patience = 10.0
     route = Route(None, 10.0, "requests")
+    log = Log("", HOST)
 
     def __call__(self, lookup: Callable[[bytes], AccessToken | None], *_takes_and_spent: object) -> AccessToken:
         """A token of the usual length."""
