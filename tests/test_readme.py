@@ -192,7 +192,9 @@ def test_the_table_of_log_events_has_each_and_its_level():
 
 def test_the_picture_is_what_its_script_draws():
     pictures = TOP / "tests" / "pictures"
-    assert [node["uri"] for node in parse(README).findall(docutils.nodes.image)] == ["tests/pictures/request_path.svg"]
+    images = [node["uri"] for node in parse(README).findall(docutils.nodes.image)]
+    assert images == ["tests/pictures/request_path.svg", "tests/pictures/calls.svg"]
+    ET.parse(pictures / "calls.svg")
     drawn = runpy.run_path(str(pictures / "request_path.py"))["draw"]()
     assert (pictures / "request_path.svg").read_text(encoding="utf-8") == drawn
     ET.fromstring(drawn)
