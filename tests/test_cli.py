@@ -235,6 +235,28 @@ def test_the_doctor_may_be_told_to_issue_nothing(account, kiwoom_auth):
     assert account.issued == 0
 
 
+def test_the_doctor_tells_that_the_kept_token_was_refused_and_replaced(account, kiwoom_auth):
+    kiwoom_auth("token")
+    account.revoke_tokens()
+    status, output, _ = kiwoom_auth("doctor")
+    assert status == 0
+    assert "the kept token was refused on the way, and another one issued" in output
+    assert account.issued == 2
+    assert "refused" not in kiwoom_auth("doctor")[1]
+
+
+def test_the_doctor_tells_what_it_did_not_look_at(account, kiwoom_auth):
+    assert "none is kept; with --no-issue" in kiwoom_auth("doctor", "--no-issue")[1]
+    kiwoom_auth("token")
+    assert re.search("one is kept until .* KST; with --no-issue", kiwoom_auth("doctor", "--no-issue")[1])
+    assert not account.calls("ka10001")
+
+
+def test_the_doctor_knows_the_code_of_the_websocket(kiwoom_auth):
+    status, output, _ = kiwoom_auth("doctor", "805004")
+    assert (status, "Token이 유효하지 않습니다" in output) == (0, True)
+
+
 def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
     account.script(TOKEN, recorded.BAD_KEY_PAIR)
     status, output, _ = kiwoom_auth("doctor", "--json")
@@ -404,27 +426,51 @@ def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, set_variab
 @pytest.mark.parametrize("signal_number", [signal.SIGINT])
 def test_the_emulator_serves_until_it_is_interrupted(signal_number):
     command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator", "--reissue", "replace", "--issue-limit", "100"]
+    with_websocket = importlib.util.find_spec("websockets") is not None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
-        lines = [serving.stdout.readline() for _ in range(4 if importlib.util.find_spec("websockets") else 3)]
-        keys = dict(re.fullmatch(r"(?:export|set) (\w+)=(\S+)\n", line).groups() for line in lines)
+        lines = [serving.stdout.readline() for _ in range(4 if with_websocket else 3)]
+        keys = dict(
+            re.fullmatch(r"(?:export (\w+)=|[$]env:(\w+) = )\"?(\S+?)\"?\n", line).group(1, 3) for line in lines
+        )
         auth = KiwoomBearerAuth(keys["KIWOOM_APPKEY"], keys["KIWOOM_SECRETKEY"], host=keys["KIWOOM_HOST"], cache={})
         token = auth.get_token()
         auth.invalidate(token)
         assert auth.get_token() != token
         requests.get(keys["KIWOOM_HOST"] + "/nowhere", timeout=30)
-        if "KIWOOM_WEBSOCKET" in keys:
+        told = ["WebSocket 1 LOGIN 0", "WebSocket 1 REG 0", "WebSocket 1 what has no trnm 100002"]
+        if with_websocket:
             with importlib.import_module("websockets.sync.client").connect(keys["KIWOOM_WEBSOCKET"]) as line:
                 line.send(json.dumps({"trnm": "LOGIN", "token": auth.get_token()}))
-                assert json.loads(line.recv(timeout=30))["return_code"] == 0
+                line.send(json.dumps({"trnm": "REG", "data": [{"item": "005930", "type": "0B"}]}))
+                line.send("{}")
+                wanted = {"PING", "REAL"}
+                while wanted:
+                    packet = json.loads(line.recv(timeout=30))
+                    wanted.discard(packet["trnm"])
+                    assert packet["trnm"] != "REAL" or packet["data"][0]["item"] == "005930"
         serving.send_signal(signal_number)
         output, errors = serving.communicate(timeout=60)
     assert (serving.returncode, output) == (130, "")
     assert errors.splitlines() == [
+        f"a local Kiwoom serves {keys['KIWOOM_HOST']} until interrupted (Ctrl-C)",
         "1 au10001 HTTP 200",
         "2 au10001 HTTP 200",
         "3 /nowhere HTTP 404: there is no /nowhere",
+        *(told if with_websocket else []),
         "kiwoom-auth: interrupted",
     ]
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [("sh", "export KIWOOM_HOST=http"), ("powershell", '$env:KIWOOM_HOST = "http'), ("cmd", "set KIWOOM_HOST=http")],
+)
+def test_the_emulator_speaks_to_each_shell(shell, line):
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator", "--shell", shell]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as serving:
+        assert serving.stdout.readline().startswith(line)
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=60)
 
 
 def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth):

@@ -12,6 +12,7 @@ from kiwoom_auth_plugin._refusal import (
     READ_LIMIT,
     TOKEN_REFUSED,
     code_in,
+    may_refuse,
     refuses_header,
     refuses_token,
     worth_reading,
@@ -279,3 +280,23 @@ def test_an_answer_that_says_yes_never_refuses(fields):
 @given(st.none() | st.text(), st.none() | st.text())
 def test_any_headers_are_judged(content_type, content_length):
     assert worth_reading(content_type, content_length) in {True, False}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "may"),
+    [
+        (200, b'{"return_code":0}', False),
+        (200, b'{"return_msg":"[8005:x]"}', True),
+        (502, b"8103", True),
+        (200, b"8005" + b" " * READ_LIMIT, False),
+        (401, b"", True),
+        (401, b" " * (READ_LIMIT + 1), True),
+    ],
+)
+def test_what_may_be_a_refusal_is_seen_at_a_glance(status, body, may):
+    assert may_refuse(status, body) is may
+
+
+@pytest.mark.parametrize("code", sorted(TOKEN_REFUSED))
+def test_each_refusal_is_seen_at_a_glance(code):
+    assert may_refuse(200, str(code).encode())

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from typing import Any, Self
 
-from kiwoom_auth_plugin import REAL_HOST, KiwoomBearerAuth
+from kiwoom_auth_plugin import REAL_HOST, AuthEvent, KiwoomBearerAuth
 from kiwoom_auth_plugin._keys import masked
 from kiwoom_auth_plugin.stores import FileStore
 
@@ -35,6 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 class Account(KiwoomBearerAuth):
     """An auth object whose token is kept for the next command, where the libraries for that are installed."""
 
+    events: list[str]
+    """What has happened to the token, by name."""
+
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
         """The one that arguments and environment name.
@@ -42,7 +45,12 @@ class Account(KiwoomBearerAuth):
         Raises:
             Misuse: a key or the host is missing or malformed.
         """
-        options: dict[str, Any] = {"store": _store()}
+        events: list[str] = []
+
+        def note(event: AuthEvent) -> None:
+            events.append(event.name)
+
+        options: dict[str, Any] = {"store": _store(), "on_event": note}
         if arguments.host is not None:
             options["host"] = arguments.host
         appkey_file, secretkey_file = arguments.appkey_file, arguments.secretkey_file
@@ -50,11 +58,14 @@ class Account(KiwoomBearerAuth):
             raise Misuse("--appkey-file and --secretkey-file go together")
         try:
             if appkey_file is None:
-                return cls.from_env(**options)
-            options.setdefault("host", os.environ.get("KIWOOM_HOST") or REAL_HOST)
-            return cls.from_files(appkey_file, secretkey_file, **options)
+                account = cls.from_env(**options)
+            else:
+                options.setdefault("host", os.environ.get("KIWOOM_HOST") or REAL_HOST)
+                account = cls.from_files(appkey_file, secretkey_file, **options)
         except (ValueError, OSError) as error:
             raise Misuse(str(error)) from None
+        account.events = events
+        return account
 
     @property
     def name(self) -> str:

@@ -35,6 +35,10 @@ _SKEW = 60.0
 """Seconds that the machine's clock may be off."""
 
 
+_OF_THE_WEBSOCKET = {805004: 8005}
+"""What it calls codes that have another number elsewhere."""
+
+
 class Finding(NamedTuple):
     """What one check has found."""
 
@@ -67,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.codes:
         for code in arguments.codes:
             show(explained(code))
-        return 0 if OFFICIAL_CODES.keys() >= set(arguments.codes) else 1
+        return 0 if all(explained(code).ok is None for code in arguments.codes) else 1
     try:
         account = Account.of(arguments)
     except Misuse as misuse:
@@ -82,10 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def explained(code: int) -> Finding:
     """What a code means, and what to do about it."""
-    official = OFFICIAL_CODES.get(code)
+    official = OFFICIAL_CODES.get(_OF_THE_WEBSOCKET.get(code, code))
     if official is None:
         return _wrong(str(code), "none of Kiwoom's codes for authentication")
-    return Finding(str(code), ok=None, words=f"{official.message}. {official.advice}", korean=_korean.of_code(code))
+    return Finding(
+        str(code),
+        ok=None,
+        words=f"{official.message}. {official.advice}",
+        korean=_korean.of_code(_OF_THE_WEBSOCKET.get(code, code)),
+    )
 
 
 def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
@@ -105,11 +114,10 @@ def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
     yield _fine("server", f"{account.host} answers")
     yield _clock(answer)
     yield _kept(account)
-    if issue:
-        token = _issued(account)
-        yield token
-        if token.ok:
-            yield _called(account)
+    token = _issued(account) if issue else _unissued(account)
+    yield token
+    if issue and token.ok:
+        yield _called(account)
 
 
 def _proxy(account: Account) -> str | None:
@@ -199,6 +207,12 @@ def _issued(account: Account) -> Finding:
     return _fine("token", f"one was issued; it expires at {account.expires_at:%Y-%m-%d %H:%M:%S} KST")
 
 
+def _unissued(account: Account) -> Finding:
+    until = account.kept_until()
+    kept = "none is kept" if until is None else f"one is kept until {until:%Y-%m-%d %H:%M:%S} KST"
+    return Finding("token", ok=None, words=f"{kept}; with --no-issue, Kiwoom is asked neither for one nor with it")
+
+
 def _called(account: Account) -> Finding:
     """One harmless call, the price of a stock: whether the token serves."""
     try:
@@ -219,10 +233,12 @@ def _called(account: Account) -> Finding:
         words = f"ka10001 was not answered as it should be: {type(error).__name__}"
         return _wrong("call", words, _korean.CALL)
     if code is None and answer.ok:
-        return _fine("call", "ka10001 was answered")
+        refused = "token.refused" in account.events
+        again = "; the kept token was refused on the way, and another one issued" if refused else ""
+        return _fine("call", f"ka10001 was answered{again}")
     explanation = explained(code or 0)
-    refused = f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}"
-    return _wrong("call", refused, explanation.korean)
+    words = f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}"
+    return _wrong("call", words, explanation.korean)
 
 
 def _show(finding: Finding) -> None:

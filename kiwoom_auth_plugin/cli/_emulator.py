@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import random
 import sys
 import time
 from importlib.util import find_spec
 
-from kiwoom_auth_plugin.testing import Call, KiwoomEmulator
+from kiwoom_auth_plugin.testing import Call, KiwoomEmulator, Packet
 
 from ._account import Misuse
 
@@ -15,7 +16,13 @@ EXAMPLES = """\
 examples:
   kiwoom-auth emulator --port 8080 --reissue replace
   kiwoom-auth emulator > kiwoom.env         then, in another shell: . ./kiwoom.env
+  kiwoom-auth emulator > kiwoom.ps1         then, in another PowerShell: . .\\kiwoom.ps1
 """
+
+_SHELLS = {"sh": "export {}={}", "powershell": '$env:{} = "{}"', "cmd": "set {}={}"}
+_OWN_SHELL = "powershell" if os.name == "nt" else "sh"
+_PING_EVERY = 10
+"""Trades, of which there is one a second, from one PING to the next."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +35,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what AU10001 gives while a token is valid: the same one (default), or another that kills it",
     )
     parser.add_argument("--issue-limit", type=int, metavar="N", help="AU10001 calls that are admitted a second")
-
-
-def _tell(call: Call) -> None:
-    said = "" if call.code is None else f" [{call.code}]"
-    wrong = f": {', '.join(call.violations)}" if call.violations else ""
-    print(f"{call.number} {call.api or call.path} HTTP {call.status}{said}{wrong}", file=sys.stderr, flush=True)
+    parser.add_argument(
+        "--shell", choices=list(_SHELLS), default=_OWN_SHELL, help=f"for which shell to print ({_OWN_SHELL})"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print how to reach it, as lines that a shell understands, and serve; each call is a line on standard error."""
+    """Print how to reach it, as lines that a shell understands, and serve.
+
+    What comes is a line each on standard error. Those who have registered by WebSocket get a trade each second.
+    """
     if not 0 <= arguments.port < 1 << 16:
         raise Misuse("--port must be 0 to 65535")
     with KiwoomEmulator(
-        port=arguments.port, reissue=arguments.reissue, issue_limit=arguments.issue_limit, on_call=_tell
+        port=arguments.port,
+        reissue=arguments.reissue,
+        issue_limit=arguments.issue_limit,
+        on_call=_tell_call,
+        on_packet=_tell_packet,
     ) as kiwoom:
-        word = "set" if os.name == "nt" else "export"
         account = {
             "KIWOOM_HOST": kiwoom.url,
             "KIWOOM_APPKEY": kiwoom.appkey,
@@ -52,6 +62,29 @@ def run(arguments: argparse.Namespace) -> int:
         if find_spec("websockets"):
             account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
         for name, value in account.items():
-            print(f"{word} {name}={value}", flush=True)
+            print(_SHELLS[arguments.shell].format(name, value), flush=True)
+        _tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
+        trades = 0
         while True:
-            time.sleep(3600.0)
+            time.sleep(1.0)
+            for item, kind in kiwoom.websocket.registrations:
+                price = random.randrange(70_000, 73_000, 100)  # noqa: S311 - a price
+                kiwoom.websocket.push(item, kind, {"10": f"+{price}", "15": "+1"})
+            trades += 1
+            if trades % _PING_EVERY == 1:
+                kiwoom.websocket.ping()
+
+
+def _tell_call(call: Call) -> None:
+    said = "" if call.code is None else f" [{call.code}]"
+    wrong = f": {', '.join(call.violations)}" if call.violations else ""
+    _tell(f"{call.number} {call.api or call.path} HTTP {call.status}{said}{wrong}")
+
+
+def _tell_packet(packet: Packet) -> None:
+    said = "" if packet.return_code is None else f" {packet.return_code}"
+    _tell(f"WebSocket {packet.connection} {packet.trnm or 'what has no trnm'}{said}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

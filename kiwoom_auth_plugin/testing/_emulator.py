@@ -17,6 +17,7 @@ from ._desk import Desk
 from ._endpoint import WebSocketEndpoint
 from ._gate import Gate
 from ._kiwoom import Account, Kiwoom
+from ._realtime import Packet
 from ._server import HttpServer
 
 
@@ -46,6 +47,7 @@ class KiwoomEmulator:
         clock: None: one of its own.
         journal_limit: how many calls the journal keeps, the latest ones.
         on_call: called with each Call as it is answered, on the emulator's thread; it must not use the emulator.
+        on_packet: the same for each Packet of a WebSocket.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class KiwoomEmulator:
         clock: ServerClock | None = None,
         journal_limit: int = 100_000,
         on_call: Callable[[Call], object] | None = None,
+        on_packet: Callable[[Packet], object] | None = None,
     ) -> None:
         self.appkey = _made_up("APPKEY") if appkey is None else appkey
         self.secretkey = _made_up("SECRET") if secretkey is None else secretkey
@@ -78,7 +81,7 @@ class KiwoomEmulator:
         self.token_lifetime = token_lifetime
         self._desk = Desk(self._kiwoom, journal_limit, on_call)
         self._lock = self._desk.lock
-        self.websocket = WebSocketEndpoint(self._kiwoom, self._lock, host, tls, journal_limit)
+        self.websocket = WebSocketEndpoint(self._kiwoom, self._lock, host, tls, journal_limit, on_packet)
         """The real-time API."""
         self._starting = threading.Lock()
         self.add_account(self.appkey, self.secretkey)

@@ -3,6 +3,7 @@
 import json
 import ssl
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ._kiwoom import Kiwoom
@@ -19,10 +20,16 @@ class WebSocketEndpoint:
     """
 
     def __init__(
-        self, kiwoom: Kiwoom, lock: threading.Lock, host: str, tls: ssl.SSLContext | None, journal_limit: int
+        self,
+        kiwoom: Kiwoom,
+        lock: threading.Lock,
+        host: str,
+        tls: ssl.SSLContext | None,
+        journal_limit: int,
+        on_packet: Callable[[Packet], object] | None = None,
     ) -> None:
         """Use ``KiwoomEmulator.websocket``."""
-        self._realtime = RealTime(kiwoom, lock, journal_limit)
+        self._realtime = RealTime(kiwoom, lock, journal_limit, on_packet)
         self._host = host
         self._tls = tls
         self._port = 0
@@ -56,6 +63,12 @@ class WebSocketEndpoint:
     def packets(self) -> list[Packet]:
         """The packets received so far, in their order; a copy."""
         return self._realtime.journal
+
+    @property
+    def registrations(self) -> set[tuple[str, str]]:
+        """What those who are connected have registered for: items and types, such as ``("005930", "0B")``."""
+        server = self._server
+        return set() if server is None else server.registrations()
 
     def wait_for(self, trnm: str, n: int = 1, timeout: float = 30.0) -> None:
         """Block until ``n`` packets of a kind, such as ``"REG"``, have come since the emulator was made.

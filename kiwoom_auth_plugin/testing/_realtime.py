@@ -7,6 +7,7 @@ be echoed, REG and REMOVE of items and types, REAL for those who registered.
 import json
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -56,10 +57,18 @@ class RealTime:
         kiwoom: knows which tokens are valid.
         lock: guards ``kiwoom``.
         journal_limit: how many packets are kept.
+        on_packet: hears of each packet, after it was written down.
     """
 
-    def __init__(self, kiwoom: Kiwoom, lock: threading.Lock, journal_limit: int) -> None:
+    def __init__(
+        self,
+        kiwoom: Kiwoom,
+        lock: threading.Lock,
+        journal_limit: int,
+        on_packet: Callable[[Packet], object] | None = None,
+    ) -> None:
         self._kiwoom = kiwoom
+        self._on_packet = on_packet
         self._changed = threading.Condition(lock)
         self._journal: deque[Packet] = deque(maxlen=journal_limit)
         self._refusals = 0
@@ -108,8 +117,11 @@ class RealTime:
         with self._changed:
             answer = self._act(session, trnm, fields)
             code = None if answer is None else cast("int", answer["return_code"])
-            self._journal.append(Packet(session.connection, trnm, fields, code))
+            packet = Packet(session.connection, trnm, fields, code)
+            self._journal.append(packet)
             self._changed.notify_all()
+        if self._on_packet is not None:
+            self._on_packet(packet)
         return None if answer is None else json.dumps(answer, ensure_ascii=False)
 
     def _act(self, session: Session, trnm: str, fields: dict[str, Any]) -> dict[str, object] | None:

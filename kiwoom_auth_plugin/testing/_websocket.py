@@ -83,6 +83,10 @@ class WebSocketServer:
         """Send a packet to all connections that are logged in and wanted; returns how many those are."""
         return asyncio.run_coroutine_threadsafe(self._send(text, wanted), self._loop).result()
 
+    def registrations(self) -> set[tuple[str, str]]:
+        """The items and types that any connection has registered for."""
+        return asyncio.run_coroutine_threadsafe(self._registrations(), self._loop).result()
+
     def drop(self) -> int:
         """Cut all connections without a word; returns how many there were."""
         return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
@@ -127,6 +131,9 @@ class WebSocketServer:
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(text)
         return len(there)
+
+    async def _registrations(self) -> set[tuple[str, str]]:
+        return {pair for session in self._sessions.values() for pair in session.registered}
 
     async def _drop(self) -> int:
         there = list(self._sessions)
