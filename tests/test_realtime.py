@@ -25,10 +25,11 @@ def auth(kiwoom):
 
 
 @pytest.fixture
-def client(kiwoom):
+def client(kiwoom, monkeypatch):
     module = {"__name__": "realtime"}
     exec(compile(FILES["realtime.py"], "realtime.py", "exec"), module)
-    module |= {"URL": kiwoom.websocket.url, "PAUSE": 0.0}
+    monkeypatch.setenv("KIWOOM_WEBSOCKET", kiwoom.websocket.url)
+    module["PAUSE"] = 0.0
     return module
 
 
@@ -170,3 +171,16 @@ def test_an_issue_that_may_succeed_later_is_tried_again_and_another_is_not(clien
     with pytest.raises(CredentialsRejected):
         asyncio.run(client["watch"](auth, asyncio.Queue()))
     assert [call.code for call in kiwoom.calls("au10001")] == [None, 8001]
+
+
+@pytest.mark.parametrize("host", ["https://api.kiwoom.com", "https://mockapi.kiwoom.com"])
+def test_the_token_goes_to_the_websocket_of_its_own_host(client, monkeypatch, host):
+    monkeypatch.delenv("KIWOOM_WEBSOCKET")
+    auth = KiwoomBearerAuth("an-appkey", "a-secretkey", host=host)
+    assert client["websocket_of"](auth) == f"wss://{host.removeprefix('https://')}:10000/api/dostk/websocket"
+
+
+def test_a_registration_that_is_refused_is_an_error(client, auth, kiwoom):
+    client["REGISTER"] = {"trnm": "NONESUCH"}
+    with pytest.raises(RuntimeError, match="TRNM=NONESUCH"):
+        asyncio.run(client["watch"](auth, asyncio.Queue()))
