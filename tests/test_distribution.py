@@ -46,6 +46,17 @@ def test_the_console_script_is_installed():
 
 
 @under_tox
+def test_an_installation_brings_three_packages_along_and_the_extras_bring_the_others():
+    required = {
+        line.partition(";")[0].partition(">")[0].strip(): line.partition("extra == ")[2].strip("'\" ")
+        for line in metadata.requires(NAME) or ()
+        if not line.startswith(NAME)
+    }
+    assert {name for name, extra in required.items() if not extra} == {"requests", "httpx", "cachetools"}
+    assert set(required.values()) == {"", "file", "redis", "demo", "testing"}
+
+
+@under_tox
 def test_the_metadata_is_the_package_s():
     assert metadata.version(NAME) == kiwoom_auth_plugin.__version__
     assert metadata.metadata(NAME)["Requires-Python"] == ">=3.11"

@@ -154,13 +154,16 @@ def test_the_example_of_an_error_prints_what_it_says(run, capsys, monkeypatch, k
     assert kiwoom_emulator.url in second
 
 
-def test_the_example_of_a_test_suite_passes(tmp_path):
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one after the other", "with pytest-xdist"])
+def test_the_example_of_a_test_suite_passes(tmp_path, options):
+    if options:
+        pytest.importorskip("xdist")
     assert set(FILES) == {"conftest.py", "test_quotes.py", "realtime.py"}
     for name, code in FILES.items():
         (tmp_path / name).write_text(code, encoding="utf-8")
     package = str(Path(kiwoom_auth_plugin.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": package, "PYTHONIOENCODING": "utf-8"},
         encoding="utf-8",

@@ -87,7 +87,11 @@ def test_nothing_is_done_before_the_login(line, auth, kiwoom_emulator):
     assert kiwoom_emulator.websocket.push("005930", "0B", {}) == 0
 
 
-@pytest.mark.parametrize("packet", ["", "[]", "{}", '{"trnm": 5}', "[" * 50_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "packet",
+    ["", "[]", "{}", '{"trnm": 5}', "[" * 50_000, b"\xff\xfe"],
+    ids=["nothing", "a list", "no name", "a number", "endless lists", "bytes"],
+)
 def test_what_has_no_name_is_refused(line, packet):
     answer = ask(line, packet)
     assert (answer["trnm"], answer["return_code"]) == ("", 100002)
