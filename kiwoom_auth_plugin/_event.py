@@ -194,10 +194,15 @@ class _TrioRoom:
             self._timer = None
 
 
+class NoThread(Exception):
+    """The system has no thread left."""
+
+
 async def in_thread(call: Callable[[], None], name: str) -> None:
     """Run a call in a thread of its own and wait for it; a waiter that is cancelled leaves it running.
 
     Raises:
+        NoThread: there is none to be had.
         BaseException: what the call raised.
     """
     finished = Event()
@@ -211,7 +216,10 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
         finally:
             finished.set()
 
-    threading.Thread(target=run, name=name, daemon=False).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=False).start()
+    except RuntimeError as error:
+        raise NoThread(str(error)) from None
     while not await finished.wait_async(3600.0):
         pass
     if raised:

@@ -97,25 +97,31 @@ class Flights(ABC):
         def lookup(digest: bytes) -> AccessToken | None:
             return self._find(digest, flight)
 
+        started = self._clock.monotonic()  # a vault's time counts
         # Somebody else's turn may be a refresh: the token is good meanwhile.
         token = None if self._turn.is_free() else issue.cached(lookup)
         if token is not None:
             return token
-        spent = self._await_turn(flight, issue.patience - issue.timeout or issue.timeout)
+        spent = self._await_turn(flight, issue.patience - issue.timeout or issue.timeout, started)
         return issue(lookup, lambda token: self._takes(token, flight), spent)
 
-    def _await_turn(self, flight: Flight, patience: float) -> float:
-        """Wait until nobody issues for the same appkey with another secretkey or callable; seconds that it took."""
-        started = self._clock.monotonic()
+    def _await_turn(self, flight: Flight, patience: float, started: float) -> float:
+        """Wait until nobody issues for the same appkey with another secretkey or callable; seconds since the start.
+
+        Raises:
+            TokenEndpointUnreachable: that takes too long, or this flight was given up meanwhile.
+        """
         while True:
             spent = self._clock.monotonic() - started
             with mutex:
+                if flight.landed:
+                    raise self._overdue(flight.longest - GRACE)
                 other = self._turn.flight
                 if other is None or self._turn.is_free():
                     self._turn.flight = flight
                     return spent
             self._refuse_reentry(other)
-            if not other.ended.wait(patience - spent):
+            if not other.ended.wait(max(0.0, patience - spent)):
                 with mutex:
                     if self._turn.flight is other and not other.patience:
                         self._turn.flight = flight  # so that only this one waits for what hangs
@@ -179,8 +185,6 @@ class Flights(ABC):
             if not flight.landed or flight.outcome is None or isinstance(outcome, AccessToken):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
-        if note:
-            flight.log.tell(note)
         try:
             flight.event.set()
             if isinstance(outcome, AccessToken):
@@ -190,6 +194,8 @@ class Flights(ABC):
             with mutex:
                 if self._turn.flight is flight:
                     self._turn.flight = None
+        if note:
+            flight.log.tell(note)  # only now: a listener may take its time
 
 
 def limit_of(issue: Issue) -> float:

@@ -35,6 +35,7 @@ LONGEST_CHAIN = 8
 # its codes have a class of their own in redis-py; these have none. Any other word in capitals may be a password.
 _CODE = re.compile(
     r"(?:BUSY|DENIED|MISCONF|NOPERM|NOPROTO|NOREPLICAS|WRONGTYPE)(?= |$)"
+    r"|ACL failure in script|The user executing the script can't run this command|DB index is out of range"
     r"|unknown command [`'](?:AUTH|CLIENT|DEL|EVAL|GETRANGE|HELLO|SET)[`']"
 )
 _OF_THE_CONNECTION = {"ConnectionError", "TimeoutError"}
@@ -57,6 +58,7 @@ class Place:
         self._stuck: list[tuple[float, Work]] = []
         self._stuck_for = STUCK_FOR_GOOD
         self._kept: dict[tuple[str, float], float] = {}
+        self._kept_told: float | None = None
         self.backlog = Backlog("kiwoom-auth-forget")
 
     def is_away(self, now: float) -> bool:
@@ -75,6 +77,8 @@ class Place:
         """It has done something."""
         with _mutex:
             self._is_down = False
+            if operation == "lock":
+                self._kept_told = None
             is_back = self._told.pop(operation, None) is not None
         if is_back:
             again = f"the token store {self.name} is used again: {operation}"
@@ -101,11 +105,16 @@ class Place:
             words = f"the token store {self.name} failed, and {instead} until it works again"
             log.tell(Note(logging.WARNING, "store.failed", f"{words}: {operation}: {why}", store=self.name))
 
-    def keeps_lock(self, now: float, key: str, lease: float) -> None:
-        """Others have kept a lock for too long for one who waited with this lease."""
+    def keeps_lock(self, now: float, key: str, lease: float) -> bool:
+        """Others have kept a lock for too long for one who waited with this lease; whether that is news."""
         with _mutex:
             self._kept = {waited: until for waited, until in self._kept.items() if now < until}
             self._kept[key, lease] = now + LONGEST_PAUSE
+            since = self._kept_told
+            is_news = since is None or now - since >= REMEMBERED
+            if is_news:
+                self._kept_told = now
+            return is_news
 
     def is_lock_kept(self, now: float, key: str, lease: float) -> bool:
         """Whether that was a moment ago: not each exchange is to wait for it again."""

@@ -16,21 +16,32 @@ YOUNG_DEATHS = 5
 class Refusals:
     """What one token source knows of refused tokens. Its owner's mutex guards it."""
 
-    __slots__ = ("_died_young", "_futile", "_is_young", "_quiet_until", "_told", "_unproven", "latest")
+    __slots__ = (
+        "_died_young",
+        "_futile",
+        "_has_served",
+        "_is_counted",
+        "_is_replacement",
+        "_is_young",
+        "_quiet_until",
+        "_told",
+        "latest",
+    )
 
     def __init__(self) -> None:
         self.latest: AccessToken | None = None
         """The one refused last, until another takes its place."""
         self._quiet_until = 0.0
         self._futile = 0
-        self._unproven = False
+        # Of the present token:
+        self._is_replacement = self._has_served = self._is_counted = False
         self._died_young = 0
         self._is_young = False
         self._told = False
 
     def refuse(self, token: AccessToken, now: float) -> bool:
         """Note that the present token is refused; False where the server is known to have no other at the moment."""
-        if now - token.issued_at < FUTILE_PAUSE:
+        if now - token.issued_at < FUTILE_PAUSE and not self._has_served:
             self._count_futile(now)
         if now < self._quiet_until:
             return False
@@ -47,11 +58,11 @@ class Refusals:
         """Note whether the server accepted the present token, which replaced a refused one.
 
         Where new tokens do not help, each call would issue one: from the second in a row on, refusals go to the
-        callers for 1 s, doubling to 30 s.
+        callers for 1 s, doubling to 30 s. One that serves some calls while others are refused all the same does not
+        help those.
         """
         if accepted:
-            self._futile = 0
-            self._unproven = False
+            self._has_served = True
         else:
             self._count_futile(now)
 
@@ -68,7 +79,9 @@ class Refusals:
             self._quiet_until = now + FUTILE_PAUSE
             return Note(logging.WARNING, "token.same", "AU10001 handed back the token that had been refused")
         self._quiet_until = 0.0
-        self._unproven = refused is not None
+        if refused is None or (self._has_served and not self._is_counted):
+            self._futile = 0
+        self._is_replacement, self._has_served, self._is_counted = refused is not None, False, False
         if refused is None or not self._is_young:
             self._died_young, self._told = 0, False
             return None
@@ -83,9 +96,9 @@ class Refusals:
         return Note(logging.WARNING, "token.contested", why)
 
     def _count_futile(self, now: float) -> None:
-        if not self._unproven:
-            return  # it did not replace one, has served, or is counted
-        self._unproven = False
+        if not self._is_replacement or self._is_counted:
+            return
+        self._is_counted = True
         self._futile += 1
         if self._futile > 1:
             self._quiet_until = now + min(2.0 ** min(self._futile - 2, 5), FUTILE_PAUSE)

@@ -107,10 +107,14 @@ class Visit:
             return token
         with self.lock(lease, lambda: self.find(takes)) as left:
             token = left or self.find(takes)
-            if token is None:
-                token = issue()
-                self._save(token, self._places)
-            return token
+            if token is not None:
+                return token
+            issued = issue()
+            # While that took its time, somebody may have gone alone: the later token is the living one.
+            later = self.find(lambda found: takes(found) and found.dated > issued.dated)
+            if later is None:
+                self._save(issued, self._places)
+            return later or issued
 
     def find(self, takes: Takes) -> AccessToken | None:
         """The latest token in the stores that ``takes`` wants; stores that lack it get it."""
@@ -205,11 +209,11 @@ class Visit:
             pause = min(pause * 1.5, _LAST_LOOK)
         if holding.is_held:
             place.works(self._log, "lock")
-        elif isinstance(holding.error, TimeoutError):
-            place.keeps_lock(self._clock.monotonic(), self._seal.key, holding.lease)
-            holder = f"another process holds the lock of the token store {place.name} for too long"
-            note = Note(logging.WARNING, "store.locked", f"{holder}; this one goes on without it", store=place.name)
-            self._log.tell(note)
+        elif isinstance(holding.error, TimeoutError) and holding.error.errno is None:  # not the system's own
+            if place.keeps_lock(self._clock.monotonic(), self._seal.key, holding.lease):
+                holder = f"another process holds the lock of the token store {place.name} for too long"
+                note = Note(logging.WARNING, "store.locked", f"{holder}; this one goes on without it", store=place.name)
+                self._log.tell(note)
         else:
             self._fails(place, "lock", words(holding.error))
         return None

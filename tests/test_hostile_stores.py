@@ -143,10 +143,9 @@ def server():
 
 @needs_redis
 @pytest.mark.parametrize("decoded", [False, True], ids=["bytes", "text"])
-@pytest.mark.parametrize("suffix", ["", ":lock"], ids=["value", "lock"])
 @pytest.mark.parametrize("put", OTHERS.values(), ids=OTHERS)
-def test_a_redis_key_of_another_type_costs_one_warning_and_no_call(
-    server, make_auth, replacing, clock, caplog, put, suffix, decoded
+def test_a_redis_value_of_another_type_costs_one_warning_and_no_call(
+    server, make_auth, replacing, clock, caplog, put, decoded
 ):
     with server.client(decode_responses=decoded) as client, server.client() as admin:
         store = RedisStore(client, max_delay=30.0)
@@ -155,17 +154,32 @@ def test_a_redis_key_of_another_type_costs_one_warning_and_no_call(
             return make_auth(emulator=replacing, clock=clock, cache={}, store=store)
 
         name = f"kiwoom-auth:{key_of(process(), clock)}"
-        put(admin, name + suffix)
+        put(admin, name)
         for _ in range(3):
             assert process().get_token() == replacing.token
-            admin.delete(name) if suffix else None  # so that the next one has to lock, too
             clock.advance(60)
         (warning,) = warnings(caplog)
-        assert warning.endswith(f": {'lock' if suffix else 'load'}: ResponseError: WRONGTYPE")
+        assert warning.endswith(": load: ResponseError: WRONGTYPE")
         assert replacing.issued == 3
-        admin.delete(name, name + suffix)
+        admin.delete(name)
         assert process().get_token() == process().get_token() == replacing.token
         assert (replacing.issued, len(warnings(caplog))) == (4, 1)
+
+
+@needs_redis
+@pytest.mark.parametrize("decoded", [False, True], ids=["bytes", "text"])
+@pytest.mark.parametrize("put", OTHERS.values(), ids=OTHERS)
+def test_a_redis_lock_of_another_type_is_taken_over(server, make_auth, replacing, clock, caplog, put, decoded):
+    with server.client(decode_responses=decoded) as client, server.client() as admin:
+        store = RedisStore(client, max_delay=30.0)
+
+        def process():
+            return make_auth(emulator=replacing, clock=clock, cache={}, store=store)
+
+        lock = f"kiwoom-auth:{key_of(process(), clock)}:lock"
+        put(admin, lock)
+        assert {process().get_token() for _ in range(3)} == {replacing.token}
+        assert (replacing.issued, warnings(caplog), admin.exists(lock)) == (1, [], 0)
 
 
 # Values that are not what was sealed

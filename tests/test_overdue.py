@@ -384,6 +384,35 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
         Changing(issue_of(1.0), refresh=False).result(Late.route)
 
 
+def test_one_that_was_given_up_does_not_take_its_turn(make_auth):
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    flight.landed = True
+    source = make_auth(timeout=0.2)._source
+    with pytest.raises(TokenEndpointUnreachable):
+        source._await_turn(flight, 60.0, 0.0)
+    assert source._turn.flight is None
+
+
+def test_the_time_counts_that_a_vault_takes_while_somebody_else_issues(make_auth, clock):
+    source = make_auth(clock=clock)._source
+    flight, other = (_flight.Flight(issue_of(60.0), refresh=False) for _ in range(2))
+    source._turn.flight = other
+    counted = []
+
+    class Slow:
+        timeout, patience = 10.0, 10.0
+
+        def cached(self, _lookup):
+            clock.advance(8.0)
+            other.ended.set()
+
+        def __call__(self, _lookup, _takes, spent):
+            counted.append(spent)
+
+    source._bring(flight, Slow())
+    assert counted == [pytest.approx(8.0)]
+
+
 def test_a_turn_that_ends_while_it_is_looked_at_is_free():
     """Another thread ends it between two looks; without a GIL, at any moment."""
 

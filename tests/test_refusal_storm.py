@@ -1,5 +1,6 @@
 """A thousand refusals of one token cause one issue; a server that has no other token is left in peace."""
 
+import contextlib
 import itertools
 import logging
 from collections import Counter
@@ -263,6 +264,44 @@ def test_replacements_that_are_refused_too_are_issued_ever_less_often(replacing,
             assert refused_with_its_replacement(auth)
         clock.advance(1)
     assert repeated_at == [0, 1, 3, 7, 15, 31, 61, 91, 121, 151, 181]
+
+
+@pytest.mark.parametrize("first", ["the good one", "the bad one"])
+def test_a_path_that_refuses_every_token_does_not_issue_for_ever_though_others_are_served(
+    replacing, make_auth, clock, first
+):
+    """Each issue kills the token of a good call that is on its way; that one is repeated, and accepted."""
+    auth = make_auth(emulator=replacing, clock=clock)
+    auth.get_token()
+    clock.advance(3600)
+    repeated_at = []
+    for second in range(100):
+        (bad, _), (good, _) = flow(auth), flow(auth)
+        with contextlib.suppress(StopIteration):
+            bad.send(REFUSAL)
+            repeated_at.append(second)
+            good.send(REFUSAL)
+            judged = [(good, APPROVAL), (bad, REFUSAL)]
+            for one, answer in judged if first == "the good one" else reversed(judged):
+                with pytest.raises(StopIteration):
+                    one.send(answer)
+        clock.advance(1)
+    assert repeated_at == [0, 1, 2, 4, 8, 16, 32, 62, 92]
+
+
+def test_a_token_that_served_and_was_refused_to_nobody_ends_the_pauses(replacing, make_auth, clock):
+    auth = make_auth(emulator=replacing, clock=clock)
+    for _ in range(3):
+        refused_with_its_replacement(auth)
+    clock.advance(1)
+    for _ in range(2):
+        call, _ = flow(auth)
+        call.send(REFUSAL)
+        with pytest.raises(StopIteration):
+            call.send(APPROVAL)
+    assert refused_with_its_replacement(auth)
+    assert refused_with_its_replacement(auth)
+    assert not refused_with_its_replacement(auth)
 
 
 @pytest.fixture

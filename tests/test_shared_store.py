@@ -5,6 +5,7 @@ What needs real processes is in test_processes.py.
 
 import asyncio
 import copy
+import errno
 import gc
 import logging
 import os
@@ -1273,10 +1274,83 @@ def test_after_an_outage_the_later_token_wins(make_auth, replacing, clock, chain
     assert attempts(replacing) == 2
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["cold", "after a refusal"])
+def test_a_holder_that_is_late_leaves_a_later_token_alone_and_uses_it(make_auth, replacing, clock, shelf, refused):
+    """Who has waited for its lock, with a shorter time-out, went alone meanwhile: the later token is the living one."""
+    answered, go_on = threading.Event(), threading.Event()
+
+    class HoldingBack(requests.adapters.HTTPAdapter):
+        def send(self, *request, **options):
+            answer = super().send(*request, **options)
+            answered.set()
+            go_on.wait(PATIENCE)
+            return answer
+
+    impatient = Shelf()
+    impatient.values = shelf.values
+    impatient.fail(TimeoutError(), "lock")
+    with requests.Session() as session:
+        late = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, client=session, timeout=PATIENCE)
+        if refused:
+            late.invalidate(late.get_token())
+            land()
+        session.mount("http://", HoldingBack())
+        crowd = Crowd()
+        crowd.threads(1, late.get_token)
+        crowd.go()
+        assert answered.wait(PATIENCE)
+        for moved in (clock, replacing.clock):
+            moved.advance(5.0)
+        alone = make_auth(emulator=replacing, clock=clock, cache={}, store=impatient).get_token()
+        issued = replacing.issued
+        go_on.set()
+        assert crowd.outcomes() == [alone] == [replacing.token]
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == alone
+    assert replacing.issued == issued
+
+
+def test_a_lock_that_is_kept_is_told_once_an_hour_and_anew_when_it_was_had(make_auth, replacing, clock, shelf, caplog):
+    def told():
+        found = [record for record in caplog.records if record.kiwoom_event == "store.locked"]
+        caplog.clear()
+        return len(found)
+
+    def process():
+        clock.advance(60.0)
+        make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+
+    def keep(*, kept):
+        shelf.failing = {"lock": TimeoutError()} if kept else {}
+        shelf.values.clear()
+
+    keep(kept=True)
+    process()
+    assert told() == 1
+    keep(kept=True)
+    process()
+    assert told() == 0
+    clock.advance(_place.REMEMBERED)
+    keep(kept=True)
+    process()
+    assert told() == 1
+    keep(kept=False)
+    process()
+    keep(kept=True)
+    process()
+    assert told() == 1
+
+
+def test_a_time_out_of_the_system_is_no_lock_that_others_keep(make_auth, replacing, clock, shelf, caplog):
+    shelf.fail(OSError(errno.ETIMEDOUT, "Connection timed out"), "lock")
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    (warning,) = warnings(caplog)
+    assert warning.endswith("lock: TimeoutError: [Errno 110] Connection timed out")
+
+
 def test_a_store_that_stands_in_for_itself_is_asked_once(make_auth, replacing, clock, shelf):
     shelf.fallback = shelf
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
-    assert shelf.asked == ["load", "lock", "load", "save", "release"]
+    assert shelf.asked == ["load", "lock", "load", "load", "save", "release"]
 
 
 @needs_redis
@@ -1390,12 +1464,12 @@ def test_the_number_of_commands_to_redis_does_not_grow_with_the_number_of_calls(
         issuing = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
         for _ in range(10_000):
             issuing(requests.Request("POST", replacing.url + TR).prepare())
-        # Two looks, and one that the script takes as it gives the lock back; the lock and the token.
-        assert commands() == {"getrange": 3, "set": 2, "eval": 1}
+        # Three looks, and one that the script takes as it gives the lock back; the lock and the token.
+        assert commands() == {"getrange": 4, "set": 2, "eval": 1}
         starting = make_auth(emulator=replacing, clock=clock, cache={}, store=RedisStore(client))
         for _ in range(10_000):
             starting(requests.Request("POST", replacing.url + TR).prepare())
-        assert commands() == {"getrange": 4, "set": 2, "eval": 1}
+        assert commands() == {"getrange": 5, "set": 2, "eval": 1}
 
 
 # The argument
@@ -1485,7 +1559,7 @@ def test_a_store_that_has_hung_for_ten_minutes_is_tried_once_more(make_auth, rep
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
     auth.get_token()
     shelf.hanging = set()
-    for seconds, asked in ((500, 1), (101, 3)):
+    for seconds, asked in ((500, 1), (101, 4)):
         clock.advance(seconds)
         replacing.expire_tokens()
         assert call(auth) == 0

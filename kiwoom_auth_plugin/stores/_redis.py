@@ -25,9 +25,10 @@ _LONGEST_LEASE = 25 * 3600.0
 # SET may have been carried out and its answer lost, or the client may have sent it twice. Asked of a script since a
 # read may be answered by a replica that does not know yet; SET renews the lease, which began with the answer that was
 # lost. A lock that never ends, or later than any lease, is none of ours, and nobody would give it back. A nonce has 32
-# characters: of a value that is longer, 33 are enough to tell it from one.
+# characters: of a value that is longer, 33 are enough to tell it from one. What is no string is none of ours either:
+# there pcall gives an error, and no nonce.
 _CLAIM = """
-if redis.call('getrange', KEYS[1], 0, 32) ~= ARGV[1] then
+if redis.pcall('getrange', KEYS[1], 0, 32) ~= ARGV[1] then
   local left = redis.call('pttl', KEYS[1])
   if left ~= -1 and left <= tonumber(ARGV[3]) then return 0 end
 end
@@ -35,7 +36,7 @@ redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _RELEASE = """
-if redis.call('getrange', KEYS[1], 0, 32) == ARGV[1] then return redis.call('del', KEYS[1]) end
+if redis.pcall('getrange', KEYS[1], 0, 32) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0
 """
 

@@ -8,9 +8,9 @@ that kills it.
 Of the package's own, not written once more: what a token source decides about tokens (``TokenSource._takes``,
 ``_adopt``, ``drop_refused``, ``judge_replacement``), ``Refresh``, ``Refusals``, the health of a store (``Place``), and
 all pauses. Modelled, in the order in which the package does it: the way of an exchange through the store (``Visit`` and
-``RedisStore``: GET; SET NX; GET; AU10001; SET; EVAL; looks and polls while another process has the lock), restarts that
-lose a process's memory, a Redis that is away and comes back with or without its values, ``expires_dt`` and ``Date`` in
-whole seconds. ``tests/test_fleet.py`` compares the model with the package itself.
+``RedisStore``: GET; SET NX; GET; AU10001; GET; SET; EVAL; looks and polls while another process has the lock), restarts
+that lose a process's memory, a Redis that is away and comes back with or without its values, ``expires_dt`` and
+``Date`` in whole seconds. ``tests/test_fleet.py`` compares the model with the package itself.
 
 Not modelled: AU10001 that fails (the calls beyond two a second for one appkey are counted, not turned away), calls that
 are on their way while a token is replaced, Redis commands that hang or fail half-way (away, it fails at once), locks
@@ -574,6 +574,7 @@ class Model:
         if token is None:
             token, over = self._issue(pair, holder, now)
             appkey.locked_until = now = over
+            self._find(holder, trip, now)  # somebody may have gone alone meanwhile; in the model nobody does
             self._save(holder, appkey, token, now)
         self._send(now)  # EVAL
         return token, now
