@@ -46,8 +46,8 @@ class Backlog:
             if free >= wanted or len(self._workers) >= MOST_WORKERS:
                 return
             self._workers.append(worker)
-        with suppress(RuntimeError):
-            worker.start()
+            with suppress(RuntimeError):
+                worker.start()  # under the mutex: to others, one that has not started is none
 
     def _work(self) -> None:
         while True:

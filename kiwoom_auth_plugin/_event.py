@@ -138,10 +138,10 @@ class _AsyncioRoom:
                 self._stop_timer()
 
     def _release(self) -> None:
-        self._stop_timer()
         for one in self._waiting:
             if not one.done():
                 one.set_result(None)
+        self._stop_timer()  # last: whoever interrupts this leaves it to wake them
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -185,8 +185,8 @@ class _TrioRoom:
             self.wake()
 
     def _release(self) -> None:
-        self._stop_timer()
         self._waiting.unpark_all()
+        self._stop_timer()  # last, as above
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -194,15 +194,10 @@ class _TrioRoom:
             self._timer = None
 
 
-class NoThread(Exception):
-    """The system has no thread left."""
-
-
 async def in_thread(call: Callable[[], None], name: str) -> None:
     """Run a call in a thread of its own and wait for it; a waiter that is cancelled leaves it running.
 
     Raises:
-        NoThread: there is none to be had.
         BaseException: what the call raised.
     """
     finished = Event()
@@ -216,10 +211,7 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
         finally:
             finished.set()
 
-    try:
-        threading.Thread(target=run, name=name, daemon=False).start()
-    except RuntimeError as error:
-        raise NoThread(str(error)) from None
+    threading.Thread(target=run, name=name, daemon=False).start()
     while not await finished.wait_async(3600.0):
         pass
     if raised:

@@ -98,34 +98,34 @@ class Flights(ABC):
             return self._find(digest, flight)
 
         started = self._clock.monotonic()  # a vault's time counts
-        # Somebody else's turn may be a refresh: the token is good meanwhile.
-        token = None if self._turn.is_free() else issue.cached(lookup)
-        if token is not None:
-            return token
-        spent = self._await_turn(flight, issue.patience - issue.timeout or issue.timeout, started)
-        return issue(lookup, lambda token: self._takes(token, flight), spent)
+        limit = started + (issue.patience - issue.timeout or issue.timeout)
+        while (other := self._take_turn(flight)) is not None:
+            token = issue.cached(lookup)  # the other may be a refresh: the token is good meanwhile
+            if token is not None:
+                return token
+            self._refuse_reentry(other)
+            left, longest = max(0.0, limit - self._clock.monotonic()), other.patience
+            if not other.ended.wait(min(left, longest)) and left <= longest:
+                raise self._overdue(limit - started)
+        return issue(lookup, lambda token: self._takes(token, flight), self._clock.monotonic() - started)
 
-    def _await_turn(self, flight: Flight, patience: float, started: float) -> float:
-        """Wait until nobody issues for the same appkey with another secretkey or callable; seconds since the start.
+    def _take_turn(self, flight: Flight) -> Flight | None:
+        """Let it be this flight's turn to issue for the appkey; or else tell who does, with another secretkey.
+
+        Who is overdue is waited for no longer: its exchange has sent all that it will.
 
         Raises:
-            TokenEndpointUnreachable: that takes too long, or this flight was given up meanwhile.
+            TokenEndpointUnreachable: this flight was given up meanwhile.
         """
-        while True:
-            spent = self._clock.monotonic() - started
-            with mutex:
-                if flight.landed:
-                    raise self._overdue(flight.longest - GRACE)
-                other = self._turn.flight
-                if other is None or self._turn.is_free():
-                    self._turn.flight = flight
-                    return spent
-            self._refuse_reentry(other)
-            if not other.ended.wait(max(0.0, patience - spent)):
-                with mutex:
-                    if self._turn.flight is other and not other.patience:
-                        self._turn.flight = flight  # so that only this one waits for what hangs
-                raise self._overdue(patience)
+        with mutex:
+            if flight.landed:
+                raise self._overdue(flight.longest - GRACE)
+            other = self._turn.flight
+            waits = other is not None and (other.patience > 0 or other.thread == threading.get_ident())
+            if waits and not self._turn.is_free():
+                return other
+            self._turn.flight = flight
+            return None
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():

@@ -14,7 +14,7 @@ from requests.auth import AuthBase
 from ._arguments import LONGEST_TIMEOUT, listener, mapping, seconds, sync_client, token_store
 from ._cache import TokenCache
 from ._clock import SYSTEM, Clock
-from ._event import NoThread, in_thread
+from ._event import in_thread
 from ._exchange import Exchange
 from ._httpx_flow import HttpxFlow
 from ._issuer import Issuer, Library
@@ -210,7 +210,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
         try:
             await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
-        except NoThread as error:
+        except RuntimeError as error:
             raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
 
     def _revoke_by(self, exchange: Exchange) -> None:

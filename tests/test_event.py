@@ -267,6 +267,26 @@ def test_whoever_interrupts_the_waking_leaves_the_rest_to_be_woken_when_it_is_se
     assert crowd.outcomes() == [True] * 2
 
 
+def test_whoever_interrupts_the_end_of_the_waking_finds_all_awake():
+    class Timer:
+        def cancel(self):
+            raise ZeroDivisionError
+
+    async def main():
+        event = Event()
+        tasks = [asyncio.create_task(event.wait_async(PATIENCE)) for _ in range(3)]
+        await asyncio.sleep(0)
+        (room,) = event._rooms.values()
+        room._timer.cancel()
+        room._timer = Timer()
+        with pytest.raises(ZeroDivisionError):
+            room._release()
+        room._timer = None
+        assert await asyncio.gather(*tasks) == [False] * 3
+
+    asyncio.run(main())
+
+
 def test_a_loop_that_cannot_be_woken_keeps_the_others_from_nothing(monkeypatch):
     """A loop of a graphical toolkit, torn down: it raises what it likes."""
     event = Event()

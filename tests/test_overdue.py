@@ -384,12 +384,20 @@ def test_a_token_that_comes_late_while_a_result_is_read_does_no_harm():
         Changing(issue_of(1.0), refresh=False).result(Late.route)
 
 
+def test_a_turn_that_is_overdue_is_not_waited_for(make_auth, kiwoom_emulator):
+    """Nobody has waited for it, so it was not given up: a refresh whose name server is silent, say."""
+    auth = make_auth(timeout=0.5)
+    overdue = auth._source._turn.flight = _flight.Flight(issue_of(-_flight.GRACE), refresh=True)
+    assert not overdue.patience
+    assert auth.get_token() == kiwoom_emulator.token
+
+
 def test_one_that_was_given_up_does_not_take_its_turn(make_auth):
     flight = _flight.Flight(issue_of(60.0), refresh=False)
     flight.landed = True
     source = make_auth(timeout=0.2)._source
     with pytest.raises(TokenEndpointUnreachable):
-        source._await_turn(flight, 60.0, 0.0)
+        source._take_turn(flight)
     assert source._turn.flight is None
 
 

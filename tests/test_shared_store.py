@@ -1691,3 +1691,28 @@ def test_clocks_of_processes_that_differ_by_hours_cause_no_loop_of_issues(make_a
     auths = [make_auth(emulator=replacing, store=store, clock=clock, cache={}) for clock in clocks]
     assert {auth.get_token() for auth in auths} == {replacing.token}
     assert attempts(replacing) == 1
+
+
+def test_what_many_threads_add_at_once_takes_a_few_threads():
+    backlog, barrier, go_on = Backlog("a-backlog"), threading.Barrier(20), threading.Event()
+    done = []
+
+    def work(items):
+        go_on.wait(PATIENCE)
+        done.extend(items)
+
+    def add(number):
+        barrier.wait()
+        backlog.add(number, work, number)
+
+    adding = [threading.Thread(target=add, args=(number,)) for number in range(20)]
+    for one in adding:
+        one.start()
+    for one in adding:
+        one.join()
+    working = [thread for thread in threading.enumerate() if thread.name == "a-backlog"]
+    assert len(working) == MOST_WORKERS
+    go_on.set()
+    for thread in working:
+        thread.join(PATIENCE)
+    assert sorted(done) == list(range(20))
