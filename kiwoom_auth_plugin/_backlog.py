@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from ._locks import lock_for_the_process
 
 MOST_WORKERS = 4
+BUSY_FOR_LONG = 5.0
+"""Seconds after which a worker counts no longer: it hangs, in a vault say, and the others are not to wait for it..."""
+MOST_BUSY_FOR_LONG = 28
+"""...but for so many."""
 
 _mutex = lock_for_the_process()
 
@@ -23,7 +28,8 @@ class Backlog:
     def __init__(self, name: str) -> None:
         self._name = name
         self._todo: dict[Hashable, tuple[Callable[[Collection[Any]], object], set[Any]]] = {}
-        self._doing: set[Hashable] = set()
+        self._doing: dict[Hashable, float] = {}
+        """Since when each is done."""
         self._workers: list[threading.Thread] = []
         self._pid = os.getpid()
 
@@ -38,12 +44,14 @@ class Backlog:
         worker = threading.Thread(target=self._work, name=self._name)
         with _mutex:
             if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
-                self._todo, self._doing, self._pid = {}, set(), os.getpid()
+                self._todo, self._doing, self._pid = {}, {}, os.getpid()
             self._todo.setdefault(key, (do, set()))[1].add(item)
             # One that an interrupt has kept from starting is none.
             self._workers = [one for one in self._workers if one.is_alive()]
-            free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing)
-            if free >= wanted or len(self._workers) >= MOST_WORKERS:
+            free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing.keys())
+            long_ago = time.monotonic() - BUSY_FOR_LONG
+            hanging = sum(since < long_ago for since in self._doing.values())
+            if free >= wanted or len(self._workers) - min(hanging, MOST_BUSY_FOR_LONG) >= MOST_WORKERS:
                 return
             self._workers.append(worker)
             with suppress(RuntimeError):
@@ -57,8 +65,8 @@ class Backlog:
                     self._workers = [one for one in self._workers if one is not threading.current_thread()]
                     return
                 do, items = self._todo.pop(key)
-                self._doing.add(key)
+                self._doing[key] = time.monotonic()
             with suppress(BaseException):  # a user's store or vault may raise anything
                 do(items)
             with _mutex:
-                self._doing.discard(key)
+                self._doing.pop(key, None)

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import anyio
 import httpx
 import pytest
 import requests
 
-from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _place, _shared
+from kiwoom_auth_plugin import CredentialsRejected, KiwoomAuthError, _backlog, _place, _shared
 from kiwoom_auth_plugin._backlog import MOST_WORKERS, Backlog
 from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin._keys import Masked
@@ -1716,3 +1717,49 @@ def test_what_many_threads_add_at_once_takes_a_few_threads():
     for thread in working:
         thread.join(PATIENCE)
     assert sorted(done) == list(range(20))
+
+
+def test_what_hangs_keeps_nothing_else_from_being_done(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(_backlog, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    backlog, go_on, done = Backlog("a-backlog"), threading.Event(), threading.Event()
+    begun = threading.Semaphore(0)
+
+    def hang(_items):
+        begun.release()
+        go_on.wait(PATIENCE)
+
+    for number in range(MOST_WORKERS):
+        backlog.add(number, hang, number)
+        assert begun.acquire(timeout=PATIENCE)
+    now[0] += _backlog.BUSY_FOR_LONG
+    backlog.add("one more", lambda _items: done.set(), "item")
+    assert len(backlog._workers) == MOST_WORKERS
+    now[0] += 0.1
+    backlog.add("one more", lambda _items: done.set(), "item")
+    assert done.wait(PATIENCE)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "a-backlog":
+            thread.join(PATIENCE)
+
+
+def test_of_what_hangs_there_are_only_so_many(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(_backlog, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    backlog, go_on, begun = Backlog("a-backlog"), threading.Event(), threading.Semaphore(0)
+
+    def hang(_items):
+        begun.release()
+        go_on.wait(PATIENCE)
+
+    most = MOST_WORKERS + _backlog.MOST_BUSY_FOR_LONG
+    for number in range(2 * most):
+        backlog.add(number, hang, number)
+        assert number >= most or begun.acquire(timeout=PATIENCE)
+        now[0] += 2 * _backlog.BUSY_FOR_LONG
+    workers = list(backlog._workers)
+    assert len(workers) == most
+    go_on.set()
+    for thread in workers:
+        thread.join(PATIENCE)
