@@ -186,6 +186,13 @@ class Flights(ABC):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
         try:
+            if note:
+                flight.log.tell(note)  # before anybody goes on: what the caller sees has been told
+        finally:
+            self._end(flight, outcome)
+
+    def _end(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
+        try:
             flight.event.set()
             if isinstance(outcome, AccessToken):
                 self._keep(outcome, flight.log)
@@ -194,8 +201,6 @@ class Flights(ABC):
             with mutex:
                 if self._turn.flight is flight:
                     self._turn.flight = None
-        if note:
-            flight.log.tell(note)  # only now: a listener may take its time
 
 
 def limit_of(issue: Issue) -> float:

@@ -11,7 +11,7 @@ from kiwoom_auth_plugin._log import logger
 from kiwoom_auth_plugin.testing import recorded
 
 from .clients import TR, called, every_client
-from .crowd import land
+from .crowd import Crowd, land
 from .shelf import Shelf
 
 TOKEN = "/oauth2/token"
@@ -127,6 +127,23 @@ def test_a_listener_that_asks_for_a_token_within_the_issue_is_told_so_and_does_n
     assert auth.get_token() == kiwoom_emulator.token
     assert "on_event raised KiwoomAuthError" in caplog.text
     assert kiwoom_emulator.issued == 1
+
+
+def test_a_listener_that_ends_the_thread_keeps_nobody_waiting(make_auth, kiwoom_emulator):
+    """It is told of the token that was handed back just before those who wait are woken."""
+
+    def listener(event):
+        if event.name == "token.same":
+            raise SystemExit
+
+    auth = make_auth(cache={}, on_event=listener)
+    auth.invalidate(auth.get_token())
+    crowd = Crowd()
+    crowd.threads(5, auth.get_token)
+    outcomes = [one for one in crowd.go().outcomes() if not isinstance(one, SystemExit)]
+    assert set(outcomes) == {kiwoom_emulator.token}
+    assert len(outcomes) >= 4
+    assert auth._source._flight is None
 
 
 def test_no_secret_is_in_an_event(make_auth, kiwoom_emulator, heard):
