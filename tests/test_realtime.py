@@ -167,10 +167,10 @@ def test_a_server_that_refuses_its_own_token_is_not_asked_for_ever(client, auth,
 def test_an_issue_that_may_succeed_later_is_tried_again_and_another_is_not(client, kiwoom):
     auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={}, timeout=0.4)
     client["PAUSE"] = 0.05
-    kiwoom.script("/oauth2/token", Answer(status=503), recorded.BAD_KEY_PAIR)
+    kiwoom.script("/oauth2/token", Answer(status=503), recorded.MAINTENANCE, recorded.BAD_KEY_PAIR)
     with pytest.raises(CredentialsRejected):
         asyncio.run(client["watch"](auth, asyncio.Queue()))
-    assert [call.code for call in kiwoom.calls("au10001")] == [None, 8001]
+    assert [call.code for call in kiwoom.calls("au10001")] == [None, None, 8001]
 
 
 @pytest.mark.parametrize("host", ["https://api.kiwoom.com", "https://mockapi.kiwoom.com"])
@@ -178,6 +178,12 @@ def test_the_token_goes_to_the_websocket_of_its_own_host(client, monkeypatch, ho
     monkeypatch.delenv("KIWOOM_WEBSOCKET")
     auth = KiwoomBearerAuth("an-appkey", "a-secretkey", host=host)
     assert client["websocket_of"](auth) == f"wss://{host.removeprefix('https://')}:10000/api/dostk/websocket"
+
+
+def test_a_local_kiwoom_without_its_websocket_is_told(client, monkeypatch):
+    monkeypatch.delenv("KIWOOM_WEBSOCKET")
+    with pytest.raises(RuntimeError, match="KIWOOM_WEBSOCKET is not set"):
+        client["websocket_of"](KiwoomBearerAuth("an-appkey", "a-secretkey", host="http://127.0.0.1:1"))
 
 
 def test_a_registration_that_is_refused_is_an_error(client, auth, kiwoom):

@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         }
         if find_spec("websockets"):
             account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
+        else:
+            _tell("no real-time API: that takes the package websockets, installed before the start")
         for name, value in account.items():
             print(_SHELLS[arguments.shell].format(name, value), flush=True)
         _tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
