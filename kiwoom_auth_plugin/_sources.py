@@ -47,9 +47,8 @@ def source_for(
         turn = _turns.setdefault((id(where), appkey, host), Turn())
     made = TokenSource(host, slot, turn, clock)
     if type(where) in _PROMPT and isinstance(secret_identity, bytes):
-        made.token = slot.look_up(
-            secret_identity, log
-        )  # not under the mutex: a fork takes the locks in an order of its own
+        # Not under the mutex: a fork takes the locks in an order of its own.
+        made.token = slot.look_up(secret_identity, log)
     with mutex:
         source = _recent[key] = _sources.setdefault(key, made)
     return source

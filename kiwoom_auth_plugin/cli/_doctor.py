@@ -69,9 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line for each check; 0 if all is well."""
     show = _show_json if arguments.json else _show
     if arguments.codes:
-        for code in arguments.codes:
-            show(explained(code))
-        return 0 if all(explained(code).ok is None for code in arguments.codes) else 1
+        told = [explained(code) for code in arguments.codes]
+        for finding in told:
+            show(finding)
+        return 0 if all(finding.ok is None for finding in told) else 1
     try:
         account = Account.of(arguments)
     except Misuse as misuse:
