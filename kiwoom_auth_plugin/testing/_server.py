@@ -1,22 +1,18 @@
-"""The server: a listening socket and a thread with its own event loop."""
+"""The server of HTTP/1.1."""
 
 import asyncio
 import contextlib
 import itertools
-import os
-import socket
 import ssl
-import threading
-from concurrent.futures import Future
+from collections.abc import Callable
 
 from ._clock import ServerClock
 from ._connection import Application, Connection
+from ._loop import BACKLOG, LoopThread
 from ._tls import TlsProtocol
 
-BACKLOG = 4096
 
-
-class HttpServer:
+class HttpServer(LoopThread):
     """Serves one application over HTTP/1.1 until it is stopped; once.
 
     ``TCP_NODELAY`` is on (asyncio does that for every stream) and an answer is one write, so no answer ever
@@ -41,46 +37,12 @@ class HttpServer:
         self._clock = clock
         self._numbers = itertools.count(1)
         self._connections: set[Connection] = set()
-        self._pid = os.getpid()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with contextlib.ExitStack() as undo:
-            listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-            self._socket = undo.enter_context(listening)
-            self._loop = undo.enter_context(contextlib.closing(asyncio.new_event_loop()))
-            self._stopping = asyncio.Event()
-            self.port: int = self._socket.getsockname()[1]
-            started: Future[None] = Future()
-            self._thread = threading.Thread(
-                target=self._run, args=(started,), name=f"KiwoomEmulator-{self.port}", daemon=True
-            )
-            self._thread.start()
-            started.result()
-            undo.pop_all()
+        super().__init__(host, port, "KiwoomEmulator")
 
-    def stop(self) -> bool:
-        """Close every connection, the socket, the loop; wait for the thread's end.
-
-        Returns:
-            False in a forked child: it has no such thread, and only its copy of the socket was closed.
-        """
-        if os.getpid() != self._pid:
-            self._socket.close()
-            return False
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
-        return True
-
-    def _run(self, started: Future[None]) -> None:
-        try:
-            self._loop.run_until_complete(self._serve(started))
-        finally:
-            self._loop.close()
-            started.cancel()  # for whoever still waits for a start that failed
-
-    async def _serve(self, started: Future[None]) -> None:
+    async def _serve(self, started: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self._connection, sock=self._socket, backlog=BACKLOG)
-        started.set_result(None)
+        started()
         await self._stopping.wait()
         with contextlib.suppress(NotImplementedError):  # Windows' loop accepts in one step
             loop.remove_reader(self._socket)

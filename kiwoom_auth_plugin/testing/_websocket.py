@@ -4,13 +4,9 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
-import socket
 import ssl
-import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
 
@@ -18,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from ._loop import LoopThread
 from ._realtime import RealTime, Session
 
 PATH = "/api/dostk/websocket"
@@ -38,7 +35,7 @@ class _Connection(ServerConnection):
         self._known.add(self)
 
 
-class WebSocketServer:
+class WebSocketServer(LoopThread):
     """Serves the real-time API until it is stopped; once.
 
     Args:
@@ -56,28 +53,7 @@ class WebSocketServer:
         self._tls = tls
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._sessions: dict[ServerConnection, Session] = {}
-        self._pid = os.getpid()
-        self._stopping = asyncio.Event()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with contextlib.ExitStack() as undo:
-            self._socket = undo.enter_context(socket.create_server((host, port), family=family))
-            self._loop = undo.enter_context(contextlib.closing(asyncio.new_event_loop()))
-            self.port: int = self._socket.getsockname()[1]
-            started: Future[None] = Future()
-            self._thread = threading.Thread(
-                target=self._run, args=(started,), name=f"KiwoomEmulator-WebSocket-{self.port}", daemon=True
-            )
-            self._thread.start()
-            started.result()
-            undo.pop_all()
-
-    def stop(self) -> None:
-        """Cut all connections and wait for the thread's end; a forked child only closes its copy of the socket."""
-        if os.getpid() != self._pid:
-            self._socket.close()
-            return
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        super().__init__(host, port, "KiwoomEmulator-WebSocket")
 
     def send(self, text: str, wanted: Callable[[Session], bool]) -> int:
         """Send a packet to all connections that are logged in and wanted; returns how many those are."""
@@ -91,14 +67,7 @@ class WebSocketServer:
         """Cut all connections without a word; returns how many there were."""
         return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
 
-    def _run(self, started: Future[None]) -> None:
-        try:
-            self._loop.run_until_complete(self._serve(started))
-        finally:
-            self._loop.close()
-            started.cancel()  # for whoever still waits for a start that failed
-
-    async def _serve(self, started: Future[None]) -> None:
+    async def _serve(self, started: Callable[[], None]) -> None:
         # The library's own pings would hide a client that does not answer Kiwoom's.
         async with serve(
             self._converse,
@@ -109,7 +78,7 @@ class WebSocketServer:
             logger=_SILENT,
             create_connection=cast("type[ServerConnection]", partial(_Connection, self._connections)),  # it is called
         ):
-            started.set_result(None)
+            started()
             await self._stopping.wait()
             for connection in self._connections:
                 connection.transport.abort()
