@@ -1,4 +1,4 @@
-"""An outage, a refresh, many processes at once, the import, and how the cost of a call grows, as a table.
+"""An outage, a refresh, many processes at once, and the import, as a table.
 
 ``python tests/benchmarks/load.py``, run by ``tox run -e bench``. Times are medians of several runs.
 """
@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,8 @@ from kiwoom_auth_plugin import KiwoomAuthError, KiwoomBearerAuth
 from kiwoom_auth_plugin._clock import Clock
 from kiwoom_auth_plugin.stores import FileStore
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
-from tests.benchmarks.storms import EXCHANGE, row, seconds
+from tests.benchmarks.measure import seconds
+from tests.benchmarks.storms import EXCHANGE, row
 from tests.crowd import Crowd, land
 from tests.process_runner import Shared
 from tests.redis_server import SERVER, RedisServer
@@ -48,8 +48,6 @@ def main() -> None:
         with KiwoomEmulator(reissue="replace") as kiwoom, opened() as shared:
             row(f"100 cold processes, {name}: the last token", f"{processes(kiwoom, shared) / EXCHANGE:.2f} exchanges")
     row(f"import, over that of {OTHERS}", f"{imported() * 1000:.1f} ms")
-    for number in (1, 2, 8, 64):
-        row(f"a call in each of {number} threads", f"{in_threads(number) * 1e6:.2f} us a call")
 
 
 def outage(kiwoom: KiwoomEmulator) -> float:
@@ -148,29 +146,6 @@ def imported() -> float:
         for _ in range(16)
     ]
     return statistics.median(runs[1:])  # the first may have compiled
-
-
-def in_threads(number: int) -> float:
-    """Seconds that a call takes one thread, when so many sign requests at once: wall time over all of their calls."""
-    with KiwoomEmulator() as kiwoom:
-        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={})
-        auth.get_token()
-        prepared = requests.Request("POST", kiwoom.url + TR, json={}).prepare()
-    calls = 200_000 // number
-    barrier = threading.Barrier(number + 1)
-
-    def sign() -> None:
-        mine = prepared.copy()
-        barrier.wait()
-        for _ in range(calls):
-            auth(mine)
-            mine.hooks = {"response": []}
-        barrier.wait()
-
-    for _ in range(number):
-        threading.Thread(target=sign).start()
-    barrier.wait()
-    return seconds(barrier.wait) / (calls * number)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,13 @@ class Figure(NamedTuple):
         return (self.high - self.low) / 2 / self.median
 
 
+def seconds(call: Callable[[], object]) -> float:
+    """How long the call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def _turn(call: Callable[[], object], loops: int) -> float:
     started = time.perf_counter()
     for _ in range(loops):

@@ -22,7 +22,7 @@ def draw(title: str, groups: Mapping[str, Mapping[str, tuple[float, float]]], un
     for heading, group in groups.items():
         parts.append(f'<text x="20" y="{y + 15}" font-weight="bold">{escape(heading)}</text>')
         y += LINE
-        for name, (value, spread) in sorted(group.items(), key=lambda item: item[1]):
+        for name, (value, spread) in group.items():
             length = value * scale
             colour = COLOURS.get(name, OTHER)
             parts += [
