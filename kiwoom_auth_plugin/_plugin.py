@@ -148,7 +148,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
             token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
             r.headers["Authorization"] = token.header
-            RefusalHook(self._means, r.body).register(r)
+            self._refusal_hook.register(r)
         return r
 
     # The token itself
@@ -265,8 +265,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         return self._exchange("httpx")
 
     @cached_property
-    def _means(self) -> Means:
-        return Means(self._prefix, self._origin, self._source, self._by_requests)
+    def _refusal_hook(self) -> RefusalHook:
+        return RefusalHook(Means(self._prefix, self._origin, self._source, self._by_requests))
 
     def _digest(self) -> bytes:
         return digest(self._secretkey.reveal(self._host))

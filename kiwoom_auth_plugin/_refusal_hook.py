@@ -36,30 +36,27 @@ class Means(NamedTuple):
 
 
 class RefusalHook:
-    """What ``KiwoomBearerAuth`` registers with a prepared request.
+    """What ``KiwoomBearerAuth`` registers with a prepared request; one serves all whose bodies need no rewinding.
 
     Session.send calls it with each answer to the request and to those that redirects make of it. It is not pickled
     with the request, since it leads to the secretkey.
 
     Args:
         means: what a repetition takes.
-        body: the request's, before it is sent.
+        start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
     """
 
-    _start: int | None = None
-    _was_elsewhere = False
-
-    def __init__(self, means: Means, body: Any) -> None:
+    def __init__(self, means: Means, start: int | None = None) -> None:
         self._means = means
-        if not isinstance(body, bytes):
-            self._start = _position(body)
+        self._start = start
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
         hooks: list[Any] = request.hooks["response"]
         if hooks:
             hooks[:] = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
-        hooks.append(self)
+        body: Any = request.body
+        hooks.append(self if isinstance(body, bytes) else RefusalHook(self._means, _position(body)))
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -68,7 +65,6 @@ class RefusalHook:
             KiwoomAuthError: the token was refused and there is no other to be had.
         """
         if not self._means.cover(response.request.url or ""):
-            self._was_elsewhere = True
             return response
         if self._leads_elsewhere(response):
             return response
@@ -95,8 +91,7 @@ class RefusalHook:
         if content is None:
             response.close()
         if refused is None:
-            # Where another origin has sent the call to is no place to take the token to.
-            return None if self._was_elsewhere else self._means.source.get(self._means.exchange)
+            return self._means.source.get(self._means.exchange)
         return self._means.source.replace(refused, self._means.exchange)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
@@ -116,7 +111,7 @@ class RefusalHook:
         return repeated
 
     def _leads_elsewhere(self, response: requests.Response) -> bool:
-        """Whether it is a redirect to another origin. The token does not go along.
+        """Whether it is a redirect to another origin. The token does not go along, nor to where that redirects to.
 
         requests would take it along from http to https of the same host.
         """
@@ -126,7 +121,10 @@ class RefusalHook:
             or self._means.cover(_redirect_target(response))
         ):
             return False
-        response.request.headers.pop("Authorization", None)
+        request = response.request
+        request.headers.pop("Authorization", None)
+        # In a new list: requests is walking through this one.
+        request.hooks["response"] = [hook for hook in request.hooks["response"] if hook is not self]
         return True
 
     def __copy__(self) -> Self:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
@@ -291,6 +291,10 @@ def test_any_headers_are_judged(content_type, content_length):
         (200, b"8005" + b" " * READ_LIMIT, False),
         (401, b"", True),
         (401, b" " * (READ_LIMIT + 1), True),
+        (200, b'{"stk_cd":"008005","return_code":0}', False),
+        (200, '{"qty":"8010","return_code":0,"return_msg":"정상"}\r\n'.encode(), False),
+        (200, b'{"return_code":0,"stk_cd":"008005"}', False),
+        (401, b'{"stk_cd":"008005","return_code":0}', True),
     ],
 )
 def test_what_may_be_a_refusal_is_seen_at_a_glance(status, body, may):
@@ -300,3 +304,24 @@ def test_what_may_be_a_refusal_is_seen_at_a_glance(status, body, may):
 @pytest.mark.parametrize("code", sorted(TOKEN_REFUSED))
 def test_each_refusal_is_seen_at_a_glance(code):
     assert may_refuse(200, str(code).encode())
+
+
+PIECES = ['"return_code"', '"return_code":0', '"return_code":3', '"return_msg":"[8005:x]"', '"x":', '"\\"', "0", "8005"]
+pieces = st.lists(st.sampled_from([*PIECES, *'{}[],:"\\ ']), max_size=12)
+"""What JSON is made of, and what is none."""
+
+
+@unhurried
+@given(pieces)
+@example(['{"return_msg":"[8005:x]","return_code":3,"x":{', '"return_code":0', "}", "}"])
+@example(['{"return_msg":"[8005:x]","return_code":3,"x":[{', '"return_code":0', "}", "]", "}"])
+@example(['{"return_msg":"[8005:x]","x":{', '"return_code":0', "}", "}"])
+@example(['{"return_msg":"[8005:x]","return_code":3,"\\', '"return_code":0', "}"])
+@example(["{", '"return_code":0', '8005,"return_msg":"[8005:x]"', "}"])
+@example(["{", '"return_code":0', '.0,"return_msg":"[8005:x]"', "}"])
+@example(["{", '"return_code":0', ',"return_msg":"[8005:x]}"', "}"])
+@example(["{", '"return_code":0', ',"return_msg":"[8005:x]"'])
+@example(['"return_code":0', ',"return_msg":"[8005:x]"}'])
+def test_what_shows_at_a_glance_is_what_parsing_tells(parts):
+    body = "".join(parts).encode()
+    assert refuses_token(200, body) is (code_in(body) in TOKEN_REFUSED)
