@@ -40,7 +40,7 @@ JUDGES = {
     "_codes": "answer refusal boundaries",
     "_cutoff": "cutoff",
     "_event": "event",
-    "_exchange": "plugin_token log events failure rest plugin_client plugin keys clock au10002 shared_store",
+    "_exchange": "exchange failure rest rest_scopes plugin_client plugin keys clock au10002 overdue shared_store",
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
     "_flights": "overdue interrupts one_issue refresh locks reentry failure events plugin_client fork shared_store",
     "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving",
@@ -63,7 +63,7 @@ JUDGES = {
     "_seal": "seal boundaries",
     "_shared": "log events shared_store hostile_stores",
     "_source": "plugin_token log events rest refresh keys overdue interrupts one_issue refusal_storm shared_store",
-    "_sources": "plugin_token plugin_copies plugin_cache keys fork locks one_issue",
+    "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
     "_token": "au10001 seal boundaries",
     "errors": "errors",
     "stores/_file": "file_store",
@@ -90,9 +90,9 @@ timeout_multiplier=5.0
 use_git_change_detection=false
 """
 
-STATUSES = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", -24: "time-out"}
-"""What pytest's exit codes, and mutmut's own, mean. Others are no verdict: pytest did not get as far as the tests,
-which ``mutmut results`` takes for a time-out, and its badge for a kill."""
+STATUSES = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", -11: "killed", -24: "time-out"}
+"""What pytest's exit codes, and mutmut's own, mean; -11 has overrun the interpreter's stack. Others are no verdict:
+pytest did not get as far as the tests, which ``mutmut results`` takes for a time-out, and its badge for a kill."""
 KILLED = {"killed", "time-out"}
 COPIED = ["LICENSE", "README.rst", "CHANGELOG.rst", "pyproject.toml", "setup.cfg", "tests", PACKAGE]
 

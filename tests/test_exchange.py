@@ -1,0 +1,121 @@
+"""What an exchange is made of, seen from outside: who is named, what is said, and which library asks."""
+
+import logging
+
+import anyio
+import pytest
+
+from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin.testing import recorded
+
+from .shelf import Shelf
+
+REVOKE = "/oauth2/revoke"
+
+
+@pytest.fixture
+def words(caplog):
+    """What has been told so far, without host and appkey."""
+    caplog.set_level(logging.DEBUG, "kiwoom_auth_plugin")
+
+    def take():
+        found = [
+            record.getMessage().split(": ", 2)[2] for record in caplog.records if record.name == "kiwoom_auth_plugin"
+        ]
+        caplog.clear()
+        return found
+
+    return take
+
+
+def test_what_is_told_of_a_token_in_words(make_auth, words):
+    shelf = Shelf()
+    first, second = (make_auth(cache={}, store=shelf) for _ in range(2))
+    first.get_token()
+    expires = f"it expires at {first.expires_at:%Y-%m-%d %H:%M:%S} KST"
+    assert words() == [f"a token was issued; {expires}"]
+    second.get_token()
+    assert words() == [f"the store has a token of another process; {expires}"]
+    second.revoke()
+    assert words() == ["the token was revoked"]
+
+
+def test_an_attempt_to_revoke_that_fails_is_told_with_its_name(make_auth, kiwoom_emulator, words):
+    auth = make_auth(cache={})
+    auth.get_token()
+    words()
+    kiwoom_emulator.script(REVOKE, recorded.REVOKE_FAILED)
+    with pytest.raises(KiwoomAuthError) as caught:
+        auth.revoke()
+    assert words() == [f"AU10002, attempt 1: {caught.value}"]
+    assert caught.value.host == auth.host
+
+
+class Vault:
+    """It has the secretkey until it fails."""
+
+    def __init__(self, secretkey):
+        self.secretkey = secretkey
+        self.fails = False
+
+    def __call__(self):
+        if self.fails:
+            raise OSError("sealed")
+        return self.secretkey
+
+
+@pytest.mark.parametrize("with_store", [False, True])
+def test_a_vault_that_fails_when_a_token_is_revoked_is_told_with_the_host(make_auth, kiwoom_emulator, with_store):
+    vault = Vault(kiwoom_emulator.secretkey)
+    auth = make_auth(secretkey=vault, cache={}, store=Shelf() if with_store else None)
+    auth.get_token()
+    vault.fails = True
+    with pytest.raises(KiwoomAuthError, match=f"^{auth.host}: ") as caught:
+        auth.revoke()
+    assert caught.value.host == auth.host
+    assert kiwoom_emulator.calls("au10002") == []
+
+
+def test_a_vault_that_fails_is_told_with_the_host_when_the_store_is_looked_at(make_auth, kiwoom_emulator):
+    vault = Vault(kiwoom_emulator.secretkey)
+    vault.fails = True
+    exchange = make_auth(secretkey=vault, store=Shelf())._by_requests
+    with pytest.raises(KiwoomAuthError, match=f"^{make_auth().host}: "):
+        exchange.stored()
+
+
+def test_the_token_that_is_held_is_revoked_rather_than_the_one_in_the_store(make_auth, kiwoom_emulator):
+    shelf = Shelf()
+    auth = make_auth(cache={}, store=shelf)
+    held = auth.get_token()
+    shelf.values.clear()
+    kiwoom_emulator.reissue = "replace"
+    later = make_auth(cache={}, store=shelf).get_token()
+    assert later != held
+    with pytest.raises(KiwoomAuthError, match="8015"):
+        auth.revoke()
+    (call,) = kiwoom_emulator.calls("au10002")
+    assert call.json()["token"] == held
+
+
+@pytest.mark.parametrize(("ask", "library"), [("revoke", "urllib3.connectionpool"), ("arevoke", "httpx")])
+def test_a_token_is_revoked_by_the_library_of_the_caller(make_auth, caplog, ask, library):
+    auth = make_auth(cache={})
+    auth.get_token()
+    caplog.set_level(logging.DEBUG)
+    if ask == "revoke":
+        auth.revoke()
+    else:
+        anyio.run(auth.arevoke)
+    (told,) = [
+        record.name
+        for record in caplog.records
+        if record.name in {"urllib3.connectionpool", "httpx"} and REVOKE in record.getMessage()
+    ]
+    assert told == library
+
+
+def test_without_a_store_nobody_waits_longer_than_the_time_out(make_auth):
+    exchange = make_auth(timeout=7.0)._by_requests
+    assert (exchange.timeout, exchange.patience) == (7.0, 7.0)
+    assert make_auth(timeout=7.0, store=Shelf())._by_requests.patience > 7.0
