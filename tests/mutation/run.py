@@ -44,7 +44,7 @@ JUDGES = {
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
     "_flights": "overdue interrupts one_issue refresh locks reentry failure events plugin_client fork shared_store",
     "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving",
-    "_issuer": "plugin_client plugin_token failure cutoff rest keys",
+    "_issuer": "issuer plugin_client failure cutoff",
     "_json": "answer au10001 refusal",
     "_keys": "keys au10001 seal messages boundaries",
     "_locks": "locks fork",

@@ -1,0 +1,231 @@
+"""Sending a message to the token endpoint, by itself: what is sent, what comes back, and what is said of failures."""
+
+import socket
+import ssl
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import requests
+import trustme
+
+from kiwoom_auth_plugin._issuer import Issuer
+from kiwoom_auth_plugin._reasons import TOO_LONG
+from kiwoom_auth_plugin.errors import InvalidTokenResponse, KiwoomAuthError, TokenEndpointUnreachable
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
+
+from .clients import in_time, plain_answer, raw_server
+
+PATH = "/oauth2/token"
+both = pytest.mark.parametrize("library", ["requests", "httpx"])
+
+
+def sent(host, library="requests", *, client=None, timeout=10.0):
+    return in_time(lambda: Issuer(host, client).send(PATH, b"{}", timeout, library))
+
+
+def failure_of(kind, host, library="requests", **options):
+    with pytest.raises(kind) as caught:
+        sent(host, library, **options)
+    assert type(caught.value) is kind
+    assert caught.value.host == host
+    return caught.value
+
+
+@both
+def test_the_answer_comes_as_it_is(library):
+    with raw_server([plain_answer(b'{"a":1}', "418 Teapot", "X-Thing: 1")]) as (host, got):
+        answer = sent(host, library)
+    assert (answer.status, answer.headers["x-thing"], answer.body) == (418, "1", b'{"a":1}')
+    assert got[0].startswith(b"POST /oauth2/token HTTP/1.1\r\n")
+    assert got[0].endswith(b"\r\n\r\n{}")
+
+
+# Where the answer ends
+
+FRAMED = {
+    "a length": ("200 OK", b"Content-Length: 0\r\n\r\n"),
+    "chunks": ("200 OK", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "chunks in another spelling": ("200 OK", b"TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n"),
+    "another status": ("503 Busy", b"X: y\r\n\r\n"),
+}
+
+
+@both
+@pytest.mark.parametrize(("status", "end"), FRAMED.values(), ids=FRAMED)
+def test_an_answer_without_a_body_is_one_where_its_end_is_told(library, status, end):
+    with raw_server([f"HTTP/1.1 {status}\r\n".encode(), end]) as (host, _got):
+        answer = sent(host, library)
+    assert (answer.status, answer.body) == (int(status[:3]), b"")
+
+
+@both
+@pytest.mark.parametrize("rest", [b"", b"Content-Length: 12", b"Content-Length: none\r\nX: y"])
+def test_headers_that_break_off_are_no_answer(library, rest):
+    with raw_server([b"HTTP/1.1 200 OK\r\n" + rest]) as (host, _got):
+        error = failure_of(TokenEndpointUnreachable, host, library)
+    assert str(error).startswith(
+        f"{host}: no answer to POST {PATH}: the connection was lost, or what came was no HTTP "
+    )
+
+
+# What cannot be read
+
+
+@both
+def test_an_encoding_that_was_not_asked_for_is_told(library):
+    with raw_server([plain_answer(b"x", "200 OK", "Content-Encoding: br")]) as (host, _got):
+        error = failure_of(InvalidTokenResponse, host, library)
+    assert str(error) == f"{host}: the answer has an unexpected Content-Encoding; look for a proxy in between"
+
+
+@both
+def test_what_cannot_be_decompressed_is_told(library):
+    with raw_server([plain_answer(b"no gzip at all", "200 OK", "Content-Encoding: gzip")]) as (host, _got):
+        error = failure_of(InvalidTokenResponse, host, library)
+    assert str(error) == f"{host}: the answer to POST {PATH} cannot be decompressed; look for a proxy in between"
+
+
+# Time
+
+
+@both
+@pytest.mark.parametrize("timeout", [0.0, -1.0])
+def test_without_time_left_nothing_is_sent(library, timeout):
+    with raw_server() as (host, got):
+        error = failure_of(TokenEndpointUnreachable, host, library, timeout=timeout)
+    assert str(error) == f"{host}: no answer to POST {PATH}: {TOO_LONG}"
+    assert got == []
+
+
+@both
+def test_an_answer_that_does_not_come_is_not_waited_for(library):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        error = failure_of(TokenEndpointUnreachable, host, library, timeout=0.05)
+    assert str(error) == f"{host}: no answer to POST {PATH}: {TOO_LONG}"
+
+
+@contextmanager
+def full():
+    """An address that does not even take connections, as behind a firewall that drops them."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        try:
+            for _ in range(4):
+                one = socket.socket()
+                waiting.append(one)
+                one.settimeout(0.2)
+                try:
+                    one.connect(listener.getsockname())
+                except TimeoutError:
+                    break
+            else:
+                pytest.skip("this system takes connections that nobody accepts")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            for one in waiting:
+                one.close()
+
+
+@both
+def test_a_connection_that_is_not_made_is_not_waited_for(library):
+    with full() as host:
+        error = failure_of(TokenEndpointUnreachable, host, library, timeout=0.05)
+    assert str(error) == f"{host}: no answer to POST {PATH}: {TOO_LONG}"
+
+
+# The environment, and clients of the user's
+
+
+@both
+def test_a_proxy_of_the_environment_is_not_for_this_machine(library, monkeypatch):
+    with raw_server([plain_answer(b"{}")]) as (host, got), raw_server() as (proxy, asked):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.setenv("http_proxy", proxy)
+        assert sent(host, library).status == 200
+    assert len(got) == 1
+    assert asked == []
+
+
+def test_nor_with_a_session_of_the_users(monkeypatch):
+    with (
+        requests.Session() as session,
+        raw_server([plain_answer(b"{}")]) as (host, _got),
+        raw_server() as (proxy, asked),
+    ):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.setenv("http_proxy", proxy)
+        assert sent(host, client=session).status == 200
+    assert asked == []
+
+
+def test_the_proxy_of_a_session_is_asked():
+    with (
+        requests.Session() as session,
+        raw_server() as (host, got),
+        raw_server([plain_answer(b"{}")]) as (proxy, asked),
+    ):
+        session.proxies = {"http": proxy}
+        assert sent(host, client=session).status == 200
+    assert got == []
+    assert asked[0].startswith(f"POST {host}{PATH} ".encode())
+
+
+@pytest.mark.parametrize("kind", [requests.Session, httpx.Client])
+def test_a_client_of_the_users_stays_open_and_follows_no_redirect(kind):
+    with raw_server([plain_answer(b"", "307 There", "Location: /elsewhere")], [plain_answer(b"{}")]) as (host, got):
+        client = kind() if kind is requests.Session else kind(follow_redirects=True)
+        assert sent(host, client=client).status == 307
+        assert len(got) == 1
+        assert client.post(host).status_code == 200
+        client.close()
+
+
+@both
+def test_a_certificate_that_nobody_vouches_for_is_not_taken(library):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with KiwoomEmulator(tls=context) as kiwoom:
+        error = failure_of(TokenEndpointUnreachable, kiwoom.url, library)
+        assert kiwoom.journal == []
+    assert "its certificate is not trusted" in str(error)
+    assert error.local
+
+
+def test_settings_that_cannot_be_used_are_told(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "what://127.0.0.1:1")
+    host = "https://127.0.0.1:1"
+    error = failure_of(TokenEndpointUnreachable, host, "httpx")
+    words = "its settings cannot be used (ValueError); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+    assert str(error) == f"{host}: no answer to POST {PATH}: {words}"
+    assert (error.local, error.retryable) == (True, False)
+
+
+def test_a_library_that_a_proxy_takes_and_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    host = "https://127.0.0.1:1"
+    error = failure_of(KiwoomAuthError, host, "httpx")
+    assert str(error).startswith(f"{host}: POST {PATH} cannot be sent: ")
+    assert "socksio" in str(error)
+    assert (error.local, error.retryable) == (True, False)
+
+
+def test_what_the_hook_of_a_client_raises_is_told():
+    def refuse(_request):
+        raise KeyError("nothing of this is told")
+
+    with raw_server() as (host, _got), httpx.Client(event_hooks={"request": [refuse]}) as client:
+        error = failure_of(KiwoomAuthError, host, client=client)
+    words = "client= raised KeyError; check its hooks, transports and proxies"
+    assert str(error) == f"{host}: POST {PATH} failed: {words}"
+    assert not error.local
+
+
+def test_an_answer_of_the_emulator_is_read_to_its_end(kiwoom_emulator):
+    kiwoom_emulator.script(PATH, Answer.html("x" * 300_000, 500))
+    assert len(sent(kiwoom_emulator.url).body) == 300_000
