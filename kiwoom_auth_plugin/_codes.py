@@ -34,9 +34,21 @@ _RATE = "Call less often: wait, and let all programs that use this appkey share 
 _SERVER = "Kiwoom's server failed: try again later."
 _PAIR = "Check appkey and secretkey: copied whole, from the same pair, not expired or deleted at the portal."
 _ADDRESS = "Register this machine's public IP address for the appkey at https://openapi.kiwoom.com."
-_OTHER_HOST = "Real and mock keys are separate: use the key pair of this environment, or host=MOCK_HOST / REAL_HOST."
+_OTHER_HOST = (
+    "Real and mock keys are separate: use the key pair of this environment, or the host of this key pair: "
+    "host=REAL_HOST or MOCK_HOST, or KIWOOM_HOST=https://api.kiwoom.com or https://mockapi.kiwoom.com."
+)
+_FOREIGN = (
+    "A token serves only the environment that issued it, real or mock: call the host that it comes from (host= or "
+    "KIWOOM_HOST)."
+)
 _BUG = "This package sends that field: please report it."
-_AGAIN = "A new token is needed."
+_AGAIN = (
+    "KiwoomBearerAuth replaces the token and repeats the call by itself. If that does not help, see whether another "
+    "program or machine issues or revokes tokens of this appkey (store= lets them share one); a token that was copied "
+    "by hand has to be taken anew (kiwoom-auth revoke, then kiwoom-auth token)."
+)
+_DEVICE = f"If a new token does not help: {_ADDRESS}"
 
 OFFICIAL_CODES: dict[int, OfficialCode] = {
     1513: OfficialCode("Http Header에 authorization 필드가 설정되어 있어야 합니다", Kind.REQUEST, _HEADER),
@@ -65,17 +77,16 @@ OFFICIAL_CODES: dict[int, OfficialCode] = {
     8015: OfficialCode(
         "Access Token을 폐기하는데 실패했습니다",
         Kind.REVOKE,
-        "The token may live on until it expires; it is not used here.",
+        "The token may live on until it expires; it is not used here. To be sure that it is dead, delete the appkey at "
+        "https://openapi.kiwoom.com.",
     ),
     8016: OfficialCode("입력값에 Token이 들어오지 않았습니다", Kind.REVOKE, _BUG),
     8020: OfficialCode("입력파라미터로 appkey 또는 secretkey가 들어오지 않았습니다", Kind.CREDENTIALS, _PAIR),
     8030: OfficialCode("투자구분(실전/모의)이 달라서 Appkey를 사용할수가 없습니다", Kind.CREDENTIALS, _OTHER_HOST),
-    8031: OfficialCode("투자구분(실전/모의)이 달라서 Token를 사용할수가 없습니다", Kind.TOKEN, _OTHER_HOST),
+    8031: OfficialCode("투자구분(실전/모의)이 달라서 Token를 사용할수가 없습니다", Kind.TOKEN, _FOREIGN),
     8040: OfficialCode("단말기 인증에 실패했습니다", Kind.ADDRESS, _ADDRESS),
     8050: OfficialCode("지정단말기 인증에 실패했습니다", Kind.ADDRESS, _ADDRESS),
-    8103: OfficialCode(
-        "토큰 인증 또는 단말기인증에 실패했습니다", Kind.TOKEN, f"{_AGAIN} If that does not help: {_ADDRESS}"
-    ),
+    8103: OfficialCode("토큰 인증 또는 단말기인증에 실패했습니다", Kind.TOKEN, _DEVICE),
 }
 
 

@@ -6,14 +6,13 @@ The libraries' words may quote the request, and with it the secretkey.
 import socket
 import ssl
 from collections.abc import Iterator
+from enum import Enum
 from typing import TypeAlias
 
 import requests
 from requests.utils import get_environ_proxies, select_proxy
 
 from . import _httpx
-
-TOO_LONG = "it took too long; check the network, or give a longer timeout="
 
 _Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -22,17 +21,29 @@ _PROXY: tuple[type[BaseException], ...] = (
     *(module.ProxyError for module in _httpx.FAMILY),
 )
 _TIMEOUT: _Kinds = (requests.Timeout, TimeoutError, *(module.TimeoutException for module in _httpx.FAMILY))
-_NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
-"""Of X509_V_ERR in OpenSSL."""
-_ANOTHER_NAME = "its certificate is for another name; check host=, or is there a proxy in between?"
-_CERTIFICATE = {
-    _NOT_YET_VALID: "its certificate is not yet valid; check this machine's clock",
-    _EXPIRED: "its certificate has expired; check this machine's clock, or is there a proxy in between?",
-    _WRONG_NAME: _ANOTHER_NAME,
-    _WRONG_ADDRESS: _ANOTHER_NAME,
-}
-_NOT_TRUSTED = "its certificate is not trusted; is there a proxy in between, or an old CA bundle?"
-_BUNDLE = "the CA bundle cannot be loaded; check REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR"
+
+
+class Cause(Enum):
+    """What is in the way, in words that say what to do."""
+
+    NOT_YET_VALID = "its certificate is not yet valid; check this machine's clock"
+    EXPIRED = "its certificate has expired; check this machine's clock, or is there a proxy in between?"
+    ANOTHER_NAME = "its certificate is for another name; check host=, or is there a proxy in between?"
+    NOT_TRUSTED = "its certificate is not trusted; is there a proxy in between, or an old CA bundle?"
+    BUNDLE = "the CA bundle cannot be loaded; check REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR"
+    PROXY = "the proxy did not let it through; check HTTPS_PROXY and the proxy's login"
+    TLS = "TLS failed; is there a proxy or a firewall in between?"
+    NAME = "the name could not be resolved; check the network and DNS"
+    REFUSED = "the connection was refused; check the address, and whether the server is up"
+    TOO_LONG = "it took too long; check the network, or give a longer timeout="
+    LOST = "the connection was lost, or what came was no HTTP ({}); check the network, and host and port"
+
+
+TOO_LONG: str = Cause.TOO_LONG.value
+_CERTIFICATE = {9: Cause.NOT_YET_VALID, 10: Cause.EXPIRED, 62: Cause.ANOTHER_NAME, 64: Cause.ANOTHER_NAME}
+"""By X509_V_ERR in OpenSSL; 64 is a wrong address."""
+_BEFORE_THE_SERVER = frozenset({Cause.NAME, Cause.REFUSED, Cause.TOO_LONG, Cause.LOST})
+"""What may have happened on the way to a proxy as well."""
 
 
 def reason(failure: BaseException, url: str) -> str:
@@ -43,27 +54,32 @@ def reason(failure: BaseException, url: str) -> str:
         url: what was called.
     """
     links = list(_links(failure))
-    for link in links:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return _CERTIFICATE.get(link.verify_code, _NOT_TRUSTED)
-    if _has_no_bundle(links):
-        return _BUNDLE
-    if _is_any(links, _PROXY):
-        return "the proxy did not let it through; check HTTPS_PROXY and the proxy's login"
-    if _is_any(links, ssl.SSLError):
-        return "TLS failed; is there a proxy or a firewall in between?"
-    if _is_any(links, socket.gaierror):
-        words = "the name could not be resolved; check the network and DNS"
-    elif _is_any(links, ConnectionRefusedError):
-        words = "the connection was refused; check the address, and whether the server is up"
-    elif _is_any(links, _TIMEOUT):
-        words = TOO_LONG
-    else:
-        kind = type(links[-1]).__name__
-        words = f"the connection was lost, or what came was no HTTP ({kind}); check the network, and host and port"
-    if _has_proxy(url):
+    cause = _cause(links)
+    words: str = cause.value.format(type(links[-1]).__name__)
+    if cause in _BEFORE_THE_SERVER and _has_proxy(url):
         words += "; check the proxy that HTTPS_PROXY names, too"
     return words
+
+
+def cause(failure: BaseException) -> Cause:
+    """What happened, for those who have words of their own."""
+    return _cause(list(_links(failure)))
+
+
+def _cause(links: list[BaseException]) -> Cause:
+    for link in links:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return _CERTIFICATE.get(link.verify_code, Cause.NOT_TRUSTED)
+    if _has_no_bundle(links):
+        return Cause.BUNDLE
+    kinds: dict[Cause, _Kinds] = {
+        Cause.PROXY: _PROXY,
+        Cause.TLS: ssl.SSLError,
+        Cause.NAME: (socket.gaierror, UnicodeError),
+        Cause.REFUSED: ConnectionRefusedError,
+        Cause.TOO_LONG: _TIMEOUT,
+    }
+    return next((cause for cause, kind in kinds.items() if _is_any(links, kind)), Cause.LOST)
 
 
 def is_local(failure: BaseException) -> bool:

@@ -81,7 +81,10 @@ class Live:
             from websockets.sync.client import connect
         except ImportError:
             return
-        url = os.environ.get("KIWOOM_WEBSOCKET", self.host.replace("https://", "wss://") + ":10000" + WEBSOCKET)
+        if self.host.startswith("https://"):
+            url = self.host.replace("https://", "wss://") + ":10000" + WEBSOCKET
+        else:
+            url = os.environ["KIWOOM_WEBSOCKET"]
         try:
             with connect(url, ping_interval=None, open_timeout=TIMEOUT) as line:
                 line.send(json.dumps({"trnm": "LOGIN", "token": token}))
@@ -120,10 +123,13 @@ def _shape(answer):
 
 
 def main():
-    host = os.environ.get("KIWOOM_HOST", MOCK_HOST)
+    try:
+        auth = KiwoomBearerAuth.from_env(host=os.environ.get("KIWOOM_HOST", MOCK_HOST), cache={})
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    host = auth.host  # in its one spelling
     if host == REAL_HOST and "--real" not in sys.argv:
         raise SystemExit("this revokes a token that your programs may be using: for the real host, say --real")
-    auth = KiwoomBearerAuth.from_env(host=host, cache={})
     live = Live(host, os.environ["KIWOOM_APPKEY"], os.environ["KIWOOM_SECRETKEY"])
     first, expires = live.issue()
     live.query("a query with it", first)

@@ -18,13 +18,12 @@ import requests
 import trustme
 
 from kiwoom_auth_plugin import MOCK_HOST, KiwoomBearerAuth, _cache, _sources
-from kiwoom_auth_plugin._codes import OFFICIAL_CODES
+from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
 from kiwoom_auth_plugin.cli import _doctor, main
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 pytest.importorskip("filelock")
 TOKEN, CALL = "/oauth2/token", "/api/dostk/stkinfo"
-KOREAN = re.compile("[가-힣]")
 
 
 @pytest.fixture
@@ -263,7 +262,7 @@ def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
     last = [json.loads(line) for line in output.splitlines()][-1]
     assert (status, last["check"], last["ok"]) == (1, "token", False)
     assert "8001" in last["words"]
-    assert KOREAN.search(last["korean"])
+    assert "포털의 값과 비교" in last["korean"]
 
 
 @pytest.mark.parametrize(
@@ -363,8 +362,9 @@ def test_a_server_that_is_not_there_is_told(account, kiwoom_auth):
     account.stop()
     status, output, _ = kiwoom_auth("doctor")
     assert (status, findings(output)["server"]) == (1, "FAIL")
-    assert "Connection" in output
+    assert "the connection was refused; check the address, and whether the server is up" in output
     assert "방화벽" in output
+    assert "프록시" not in output
 
 
 def test_a_certificate_that_is_not_trusted_is_told(account, kiwoom_auth):
@@ -373,7 +373,7 @@ def test_a_certificate_that_is_not_trusted_is_told(account, kiwoom_auth):
     with KiwoomEmulator(tls=context) as secure:
         status, output, _ = kiwoom_auth("doctor", "--host", secure.url)
     assert (status, findings(output)["server"]) == (1, "FAIL")
-    assert "its certificate is not accepted" in output
+    assert "its certificate is not trusted" in output
     assert "인증서를 믿을 수 없습니다" in output
 
 
@@ -390,14 +390,109 @@ def test_a_proxy_is_named_without_its_login_and_told_if_it_is_in_the_way(account
     assert "프록시" in output
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://proxy:abc", "http://127.0.0.1:99999", "http://[::1", "http://", "what://127.0.0.1"]
+)
+def test_a_proxy_whose_address_is_malformed_is_told(account, kiwoom_auth, monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    status, output, _ = kiwoom_auth("doctor", "--host", MOCK_HOST)
+    assert (status, findings(output)) == (1, {"keys": "ok", "proxy": "FAIL"})
+    assert "HTTPS_PROXY or ALL_PROXY is not the address of a proxy" in output
+    assert "프록시 주소가 잘못되었습니다" in output
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("socks5://127.0.0.1", "socks5://127.0.0.1:1080"),
+        ("https://[::1]", "https://[::1]:443"),
+        ("proxy.invalid", "http://proxy.invalid:80"),
+    ],
+)
+def test_a_proxy_is_shown_with_its_port_and_told_where_it_may_be_at_fault(
+    account, kiwoom_auth, monkeypatch, proxy, shown
+):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    _, output, _ = kiwoom_auth("doctor", "--host", MOCK_HOST)
+    assert f"proxy   ok    {shown}\n" in output
+    assert findings(output)["server"] == "FAIL"
+    assert "프록시" in output
+
+
+@pytest.mark.parametrize("host", ["https://a..b", "https://xn--.invalid"])
+def test_a_name_that_cannot_be_one_is_told(account, kiwoom_auth, host):
+    status, output, _ = kiwoom_auth("doctor", "--host", host)
+    assert (status, findings(output)["name"]) == (1, "FAIL")
+
+
+def test_a_bundle_that_is_not_there_is_told(account, kiwoom_auth, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    status, output, _ = kiwoom_auth("doctor", "--host", "https://127.0.0.1:1")
+    assert (status, findings(output)["server"]) == (1, "FAIL")
+    assert "the CA bundle cannot be loaded; check REQUESTS_CA_BUNDLE" in output
+    assert "CA 인증서 파일을 읽을 수 없습니다" in output
+
+
+def test_without_a_home_directory_each_command_works_alone_and_says_so(account, kiwoom_auth, monkeypatch):
+    def nowhere(*_names, **_options):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", nowhere)
+    status, output, errors = kiwoom_auth("token")
+    assert (status, output) == (0, f"{account.token}\n")
+    assert errors == "kiwoom-auth: the token is not kept for the next command: Could not determine home directory.\n"
+
+
+def test_the_doctor_leaves_nothing_new_behind(account, kiwoom_auth):
+    kiwoom_auth("doctor")
+    directory = Path(json.loads(kiwoom_auth("status", "--json")[1])["directory"])
+    left = sorted(path.name for path in directory.iterdir())
+    kiwoom_auth("doctor")
+    assert sorted(path.name for path in directory.iterdir()) == left
+
+
+SAID = {
+    Kind.REQUEST: ("Authorization", "authorization 헤더"),
+    Kind.RATE: ("Call less often", "호출이 너무 잦습니다"),
+    Kind.SERVER: ("try again later", "잠시 뒤에 다시 시도"),
+    Kind.CREDENTIALS: ("Check appkey and secretkey", "앱키와 시크릿키를 포털의 값과 비교"),
+    Kind.ADDRESS: ("Register this machine's public IP address", "공인 IP 주소를 포털"),
+    Kind.TOKEN: ("another program or machine", "다른 프로그램(다른 PC, 예약 작업)"),
+    Kind.REVOKE: ("delete the appkey", "앱키를 삭제"),
+}
+"""What each kind of code has in both languages."""
+SAID_OF = {
+    1513: ("pass auth=", "auth=를 빠뜨리지 않았는지"),
+    8010: ("each address", "주소마다 토큰을 따로"),
+    8011: ("report it", "개발자에게 알려"),
+    8012: ("report it", "개발자에게 알려"),
+    8016: ("report it", "개발자에게 알려"),
+    8030: ("KIWOOM_HOST=https://api.kiwoom.com or https://mockapi", "모의투자는 https://mockapi.kiwoom.com"),
+    8031: ("environment that issued it", "다른 환경(실전/모의투자)에서 발급받은 토큰"),
+    8103: ("Register this machine's public IP address", "공인 IP 주소를 포털"),
+}
+"""Codes of which more is known."""
+
+
 @pytest.mark.parametrize("code", OFFICIAL_CODES)
 def test_each_official_code_is_explained_in_english_and_korean(kiwoom_auth, code):
+    official = OFFICIAL_CODES[code]
     status, output, _ = kiwoom_auth("doctor", str(code))
     english, korean = output.splitlines()
     assert status == 0
-    assert OFFICIAL_CODES[code].message in english
-    assert OFFICIAL_CODES[code].advice in english
-    assert KOREAN.search(korean)
+    assert f"{code}    " in english
+    assert f"{official.message}. {official.advice}" in english
+    in_english, in_korean = SAID_OF.get(code, SAID[official.kind])
+    assert in_english in english
+    assert in_korean in korean
+
+
+def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
+    said = "인증에 실패했습니다[8005:Token이 유효하지 않습니다]"
+    assert kiwoom_auth("doctor", said)[1] == kiwoom_auth("doctor", "[8005]")[1] == kiwoom_auth("doctor", "8005")[1]
+    status, output, errors = kiwoom_auth("doctor", "Token")
+    assert (status, output) == (2, "")
+    assert "no code of Kiwoom's in 'Token'" in errors
 
 
 def test_a_code_that_is_none_is_told(kiwoom_auth):

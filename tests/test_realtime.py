@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 
 import pytest
@@ -174,8 +175,7 @@ def test_an_issue_that_may_succeed_later_is_tried_again_and_another_is_not(clien
 
 
 @pytest.mark.parametrize("host", ["https://api.kiwoom.com", "https://mockapi.kiwoom.com"])
-def test_the_token_goes_to_the_websocket_of_its_own_host(client, monkeypatch, host):
-    monkeypatch.delenv("KIWOOM_WEBSOCKET")
+def test_the_token_goes_to_the_websocket_of_its_own_host(client, host):
     auth = KiwoomBearerAuth("an-appkey", "a-secretkey", host=host)
     assert client["websocket_of"](auth) == f"wss://{host.removeprefix('https://')}:10000/api/dostk/websocket"
 
@@ -184,6 +184,70 @@ def test_a_local_kiwoom_without_its_websocket_is_told(client, monkeypatch):
     monkeypatch.delenv("KIWOOM_WEBSOCKET")
     with pytest.raises(RuntimeError, match="KIWOOM_WEBSOCKET is not set"):
         client["websocket_of"](KiwoomBearerAuth("an-appkey", "a-secretkey", host="http://127.0.0.1:1"))
+
+
+def test_two_programs_with_one_appkey_do_not_put_each_other_out_for_ever(client, auth, kiwoom):
+    async def main():
+        first = asyncio.create_task(client["watch"](auth, asyncio.Queue()))
+        await registered(kiwoom)
+        async with watching(client, auth) as trades:
+            with pytest.raises(RuntimeError, match="동일한 App key"):
+                await first
+            await registered(kiwoom, 2)
+            push(kiwoom, "+1")
+            assert await prices(trades, 1) == ["+1"]
+
+    asyncio.run(main())
+    assert (logins(kiwoom), kiwoom.issued) == ([0, 0], 1)
+
+
+def test_each_spelling_of_yes_is_one_and_what_is_no_packet_ends_nothing(client, auth, kiwoom, monkeypatch, caplog):
+    answers = [
+        ["no JSON"],
+        [{"trnm": "LOGIN", "return_code": "0"}, {"trnm": "REG", "return_code": "0000", "return_msg": ""}],
+        [
+            {"trnm": "LOGIN"},
+            {"trnm": "SYSTEM", "code": "R99999", "message": "점검 예정"},
+            {"trnm": "REAL", "data": ["row"]},
+        ],
+    ]
+
+    async def serve(line):
+        await line.recv()
+        for answer in answers.pop(0):
+            await line.send(answer if isinstance(answer, str) else json.dumps(answer))
+        await line.recv()
+
+    async def main():
+        async with websockets.serve(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("KIWOOM_WEBSOCKET", f"ws://127.0.0.1:{port}")
+            async with watching(client, auth) as trades:
+                assert await trades.get() == "row"
+
+    asyncio.run(main())
+    assert "no JSON" not in caplog.text
+    assert kiwoom.issued == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [({"return_code": 805002}, "805002"), ({"return_code": "1", "return_msg": "안 됩니다"}, "안 됩니다")],
+)
+def test_a_login_that_is_refused_for_another_reason_is_an_error(client, auth, monkeypatch, answer, words):
+    async def serve(line):
+        await line.recv()
+        await line.send(json.dumps({"trnm": "LOGIN", **answer}))
+        await line.wait_closed()
+
+    async def main():
+        async with websockets.serve(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("KIWOOM_WEBSOCKET", f"ws://127.0.0.1:{port}")
+            await client["watch"](auth, asyncio.Queue())
+
+    with pytest.raises(RuntimeError, match=words):
+        asyncio.run(main())
 
 
 def test_a_registration_that_is_refused_is_an_error(client, auth, kiwoom):

@@ -15,6 +15,8 @@ import trustme
 from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
+from .clients import in_time
+
 pytest.importorskip("websockets")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -104,9 +106,12 @@ def test_an_unknown_name_is_refused(line, auth):
 
 def test_data_come_to_those_who_registered_for_them(auth, kiwoom_emulator):
     url = kiwoom_emulator.websocket.url
+    for who in ("hynix", "nobody"):
+        kiwoom_emulator.add_account(f"appkey-{who}", f"secretkey-{who}")
     with connect(url) as samsung, connect(url) as hynix, connect(url) as nobody:
-        for line in (samsung, hynix, nobody):
-            log_in(line, auth)
+        log_in(samsung, auth)
+        for line, who in ((hynix, "hynix"), (nobody, "nobody")):
+            log_in(line, KiwoomBearerAuth(f"appkey-{who}", f"secretkey-{who}", host=kiwoom_emulator.url, cache={}))
         assert ask(samsung, TRADES) == {"trnm": "REG", "return_code": 0, "return_msg": ""}
         ask(hynix, {"trnm": "REG", "data": [{"item": "000660", "type": "0B"}, "nonsense"]})
         assert kiwoom_emulator.websocket.push("005930", "0B", {"10": "-71500"}) == 1
@@ -114,6 +119,38 @@ def test_data_come_to_those_who_registered_for_them(auth, kiwoom_emulator):
         (row,) = json.loads(samsung.recv(timeout=30))["data"]
         assert (row["item"], row["type"], row["values"]) == ("005930", "0B", {"10": "-71500"})
         assert kiwoom_emulator.websocket.push("000660", "0B", {}) == 1
+
+
+def test_an_appkey_has_one_connection(auth, kiwoom_emulator):
+    url = kiwoom_emulator.websocket.url
+    with connect(url) as first, connect(url) as second:
+        log_in(first, auth)
+        ask(first, TRADES)
+        assert log_in(second, auth)["return_code"] == 0
+        told = json.loads(first.recv(timeout=30))
+        assert (told["trnm"], told["code"]) == ("SYSTEM", "R10001")
+        assert "동일한 App key" in told["message"]
+        with pytest.raises(ConnectionClosed):
+            first.recv(timeout=30)
+        assert log_in(second, auth)["return_code"] == 0  # once more by the same is no other
+        assert kiwoom_emulator.websocket.ping() == 1
+
+
+def test_one_that_never_reads_holds_nobody_up(auth, kiwoom_emulator, monkeypatch):
+    monkeypatch.setattr("kiwoom_auth_plugin.testing._websocket.SEND_TIMEOUT", 0.1)
+    kiwoom_emulator.add_account("appkey-b", "secretkey-b")
+    other = KiwoomBearerAuth("appkey-b", "secretkey-b", host=kiwoom_emulator.url, cache={})
+    url = kiwoom_emulator.websocket.url
+    with connect(url, max_queue=1, close_timeout=0.1) as deaf, connect(url) as line:
+        for one, whose in ((deaf, auth), (line, other)):
+            log_in(one, whose)
+            ask(one, TRADES)
+        values = {"10": os.urandom(500_000).hex()}  # compressed, it is still long
+        reached = []
+        while not reached or reached[-1] == 2:
+            reached.append(in_time(lambda: kiwoom_emulator.websocket.push("005930", "0B", values)))
+            assert json.loads(line.recv(timeout=30))["data"][0]["values"] == values
+        assert reached[-1] == 1
 
 
 def test_a_registration_may_add_replace_and_be_removed(line, auth, kiwoom_emulator):

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from kiwoom_auth_plugin import __version__
 
 from . import _demo, _doctor, _emulator, _revoke, _status, _token
-from ._account import KEYS, Misuse, add_options
+from ._account import KEYS, Misuse, add_options, complain
 
 __all__ = ["main"]
 
@@ -52,16 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse, after its help or its error
         return int(leaving.code or 0)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     except Misuse as misuse:
-        print(f"{PROGRAM}: error: {misuse}", file=sys.stderr)
+        complain(f"error: {misuse}")
         return 2
     except BrokenPipeError:  # head and less leave early; what is flushed on the way out must still go somewhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # every KiwoomAuthError is one, too
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 1
     return status
 

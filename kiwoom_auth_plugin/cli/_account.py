@@ -3,12 +3,16 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
 
 from kiwoom_auth_plugin import REAL_HOST, AuthEvent, KiwoomBearerAuth
 from kiwoom_auth_plugin._keys import masked
+from kiwoom_auth_plugin._origin import Origin
 from kiwoom_auth_plugin.stores import FileStore
+
+from . import _korean
 
 KEYS = """\
 The key pair comes from the environment variables KIWOOM_APPKEY and KIWOOM_SECRETKEY, or from the two files that the
@@ -18,7 +22,16 @@ the next command, and for programs with a FileStore, in the user's cache directo
 
 
 class Misuse(Exception):
-    """The command cannot work as it was called."""
+    """The command cannot work as it was called.
+
+    Args:
+        words: what is wrong.
+        korean: what to do.
+    """
+
+    def __init__(self, words: str, korean: str = "") -> None:
+        super().__init__(words)
+        self.korean = korean
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +63,20 @@ class Account(KiwoomBearerAuth):
         def note(event: AuthEvent) -> None:
             events.append(event.name)
 
-        options: dict[str, Any] = {"store": _store(), "on_event": note}
-        if arguments.host is not None:
-            options["host"] = arguments.host
         appkey_file, secretkey_file = arguments.appkey_file, arguments.secretkey_file
         if (appkey_file is None) != (secretkey_file is None):
-            raise Misuse("--appkey-file and --secretkey-file go together")
+            raise Misuse("--appkey-file and --secretkey-file go together", _korean.FILES)
+        options: dict[str, Any] = {"host": _host(arguments.host), "store": _store(), "on_event": note}
         try:
             if appkey_file is None:
                 account = cls.from_env(**options)
             else:
-                options.setdefault("host", os.environ.get("KIWOOM_HOST") or REAL_HOST)
                 account = cls.from_files(appkey_file, secretkey_file, **options)
-        except (ValueError, OSError) as error:
-            raise Misuse(str(error)) from None
+        except OSError as error:
+            raise Misuse(str(error), _korean.FILES) from None
+        except ValueError as error:
+            is_there = appkey_file is not None or {"KIWOOM_APPKEY", "KIWOOM_SECRETKEY"} <= os.environ.keys()
+            raise Misuse(str(error), _korean.KEYS if is_there else _korean.NO_KEYS) from None
         account.events = events
         return account
 
@@ -83,9 +96,30 @@ class Account(KiwoomBearerAuth):
         return None if token is None else self._clock.shown(token.deadline)
 
 
+def _host(argument: str | None) -> str:
+    name = "the environment variable KIWOOM_HOST" if argument is None else "--host"
+    value = os.environ.get("KIWOOM_HOST") if argument is None else argument
+    try:
+        return Origin.from_host_argument(value or REAL_HOST).url
+    except ValueError as error:
+        raise Misuse(f"{name}: {error}", _korean.HOST) from None
+
+
 def _store() -> FileStore | None:
     try:
         return FileStore()
-    except ImportError as missing:
-        print(f"kiwoom-auth: the token is not kept for the next command: {missing}", file=sys.stderr)
+    except (ImportError, RuntimeError) as missing:  # a library, or a home directory
+        complain(f"the token is not kept for the next command: {missing}")
         return None
+
+
+def complain(words: str) -> None:
+    """Tell it on standard error under the name of the program."""
+    tell(f"kiwoom-auth: {words}")
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error, wherever that has gone."""
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is where it was closed before
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)

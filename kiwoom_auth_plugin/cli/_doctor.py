@@ -1,13 +1,16 @@
 """Find out what stands between this machine and the first call: keys, network, certificates, clock, codes, store."""
 
 import argparse
+import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,6 +20,7 @@ import requests.utils
 
 from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, official_code
+from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
 
 from . import _korean
@@ -33,8 +37,12 @@ examples:
 _TIMEOUT = 10.0
 _SKEW = 60.0
 """Seconds that the machine's clock may be off."""
+_KEY = hashlib.sha256(b"kiwoom-auth doctor").hexdigest()
+"""Where it tries the store: always the same place, since each leaves the file of its lock behind."""
 
 
+_PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+_NO_PROXY = "none"
 _OF_THE_WEBSOCKET = {805004: 8005}
 """What it calls codes that have another number elsewhere."""
 
@@ -60,9 +68,17 @@ def _wrong(check: str, words: str, korean: str = "") -> Finding:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let it explain codes, leave out the issue, and speak to machines."""
-    parser.add_argument("codes", metavar="CODE", type=int, nargs="*", help="only explain these codes of Kiwoom's")
+    parser.add_argument("codes", metavar="CODE", type=_code, nargs="*", help="only explain these codes of Kiwoom's")
     parser.add_argument("--no-issue", action="store_true", help="issue no token, and make no call")
     parser.add_argument("--json", action="store_true", help="a JSON object a line instead of lines for people")
+
+
+def _code(text: str) -> int:
+    """The code in what was copied: ``8005``, or a message with ``[8005:`` in it."""
+    found = re.search(r"(?<![0-9])[0-9]{4,6}(?![0-9])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"no code of Kiwoom's in {text!r}")
+    return int(found[0])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         account = Account.of(arguments)
     except Misuse as misuse:
-        show(_wrong("keys", str(misuse), _korean.of_misuse(str(misuse))))
+        show(_wrong("keys", str(misuse), misuse.korean))
         return 2
     well = True
     for finding in findings(account, issue=not arguments.no_issue):
@@ -102,13 +118,16 @@ def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
     """Check after check; where one fails, those that need what it looked at are left out."""
     yield _fine("keys", f"appkey {account.name}, both are well-formed")
     proxy = _proxy(account)
-    yield _fine("proxy", proxy or "none")
-    if not proxy:
+    yield proxy
+    if not proxy.ok:
+        return
+    by_proxy = proxy.words != _NO_PROXY
+    if not by_proxy:
         name = _name(account)
         yield name
         if not name.ok:
             return
-    answer = _reached(account)
+    answer = _reached(account, by_proxy=by_proxy)
     if isinstance(answer, Finding):
         yield answer
         return
@@ -121,51 +140,43 @@ def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
         yield _called(account)
 
 
-def _proxy(account: Account) -> str | None:
+def _proxy(account: Account) -> Finding:
     """The proxy that the environment puts in between, without its login."""
     if account.host.startswith("http:"):
-        return None  # this machine itself is reached directly
+        return _fine("proxy", _NO_PROXY)  # this machine itself is reached directly
     found = requests.utils.select_proxy(account.host, requests.utils.get_environ_proxies(account.host))
     if not found:
-        return None
-    address = urlsplit(found if "://" in found else f"http://{found}")
-    return f"{address.scheme}://{address.hostname}:{address.port or 80}"
+        return _fine("proxy", _NO_PROXY)
+    with suppress(ValueError, KeyError):
+        address = urlsplit(found if "://" in found else f"http://{found}")
+        port = address.port or _PROXY_PORTS[address.scheme]
+        if address.hostname:
+            host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+            return _fine("proxy", f"{address.scheme}://{host}:{port}")
+    words = "HTTPS_PROXY or ALL_PROXY is not the address of a proxy, such as http://proxy.example:8080"
+    return _wrong("proxy", words, _korean.PROXY_ADDRESS)
 
 
 def _name(account: Account) -> Finding:
     address = urlsplit(account.host)
     try:
         found = socket.getaddrinfo(address.hostname, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         words = f"{address.hostname} could not be resolved ({error}); check the network and DNS"
         return _wrong("name", words, _korean.NAME)
     numbers = dict.fromkeys(str(entry[4][0]) for entry in found)
     return _fine("name", f"{address.hostname} is {', '.join(numbers)}")
 
 
-def _reached(account: Account) -> requests.Response | Finding:
+def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding:
     """The answer to a GET that asks for nothing: only that there is one matters, and its Date."""
     try:
         with requests.Session() as session:
             session.trust_env = account.host.startswith("https:")
             return session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False)
-    except requests.exceptions.SSLError as error:
-        words, korean = f"its certificate is not accepted: {_last(error)}", _korean.CERTIFICATE
-    except requests.exceptions.ProxyError as error:
-        words, korean = (
-            f"the proxy did not let it through: {_last(error)}",
-            _korean.PROXY,
-        )
     except (requests.RequestException, OSError) as error:
-        words, korean = f"no answer: {_last(error)}", _korean.SERVER
-    return _wrong("server", f"{account.host}: {words}", korean)
-
-
-def _last(error: BaseException) -> str:
-    """What was at the bottom of it, in the words of the system."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return f"{type(error).__name__}: {error}"
+        korean = _korean.of_cause(cause(error), by_proxy=by_proxy)
+        return _wrong("server", f"{account.host}: {reason(error, account.host)}", korean)
 
 
 def _clock(answer: requests.Response) -> Finding:
@@ -184,12 +195,12 @@ def _kept(account: Account) -> Finding:
     """Whether the store works: a value is saved, read, and deleted again."""
     if account.where is None:
         return _fine("store", "none: each process issues a token of its own, since the extra [file] is not installed")
-    store, key, value = FileStore(account.where), secrets.token_hex(16), secrets.token_bytes(16)
+    store, value = FileStore(account.where), secrets.token_bytes(16)
     try:
-        with store.lock(key, 2.0):
-            store.save(key, value, 60.0)
-            intact = store.load(key) == value
-            store.delete(key)
+        with store.lock(_KEY, 2.0):
+            store.save(_KEY, value, 60.0)
+            intact = store.load(_KEY) == value
+            store.delete(_KEY)
     except OSError as error:
         return _wrong("store", f"{account.where}: {error}", _korean.STORE)
     if not intact:

@@ -3,13 +3,12 @@
 import argparse
 import os
 import random
-import sys
 import time
 from importlib.util import find_spec
 
 from kiwoom_auth_plugin.testing import Call, KiwoomEmulator, Packet
 
-from ._account import Misuse
+from ._account import Misuse, tell
 
 SUMMARY = "serve a local Kiwoom until interrupted"
 EXAMPLES = """\
@@ -62,10 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         if find_spec("websockets"):
             account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
         else:
-            _tell("no real-time API: that takes the package websockets, installed before the start")
+            tell("no real-time API: that takes the package websockets, installed before the start")
         for name, value in account.items():
             print(_SHELLS[arguments.shell].format(name, value), flush=True)
-        _tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
+        tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
         trades = 0
         while True:
             time.sleep(1.0)
@@ -80,13 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _tell_call(call: Call) -> None:
     said = "" if call.code is None else f" [{call.code}]"
     wrong = f": {', '.join(call.violations)}" if call.violations else ""
-    _tell(f"{call.number} {call.api or call.path} HTTP {call.status}{said}{wrong}")
+    tell(f"{call.number} {call.api or call.path} HTTP {call.status}{said}{wrong}")
 
 
 def _tell_packet(packet: Packet) -> None:
     said = "" if packet.return_code is None else f" {packet.return_code}"
-    _tell(f"WebSocket {packet.connection} {packet.trnm or 'what has no trnm'}{said}")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tell(f"WebSocket {packet.connection} {packet.trnm or 'what has no trnm'}{said}")

@@ -32,6 +32,7 @@ class FileStore:
 
     Raises:
         ImportError: the extra ``[file]`` is not installed.
+        RuntimeError: there is no home directory, in a container for instance: name a directory.
         TypeError: an argument has the wrong type.
         ValueError: an argument has an impossible value.
     """

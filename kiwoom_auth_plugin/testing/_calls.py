@@ -1,11 +1,14 @@
 """The journal's entries."""
 
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+_T = TypeVar("_T")
 
 _REFUSALS = {8005, 8010, 8031, 8103}
 
@@ -74,3 +77,14 @@ def count_repeats(calls: Iterable[Call]) -> int:
         if call.code in _REFUSALS or (call.code is None and call.status == HTTPStatus.UNAUTHORIZED):
             tokens.append(call.token)
     return count
+
+
+def tell(listener: Callable[[_T], object] | None, what: _T) -> None:
+    """Let a user's callable hear of something; whatever it raises is logged, and the server serves on."""
+    if listener is None:
+        return
+    try:
+        listener(what)
+    except Exception as error:
+        logger = logging.getLogger("kiwoom_auth_plugin.testing")
+        logger.warning("a listener raised %s at %r", type(error).__name__, what, exc_info=error)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ._answers import Answer
-from ._calls import Call
+from ._calls import Call, tell
 from ._connection import Connection
 from ._gate import Gate
 from ._http import MalformedRequest, Request
@@ -57,7 +57,9 @@ class Desk:
         nothing = Request("", "", None, {}, b"", keep_alive=False)
         judged = Judgement("", None, (Violation(error.status, error.reason),), {})
         with self.lock:
-            self._write_down(_call(next(self._numbers), nothing, judged, answer, connection.number))
+            call = _call(next(self._numbers), nothing, judged, answer, connection.number)
+            self.journal.append(call)
+        tell(self._on_call, call)
         return answer
 
     def _judge(self, number: int, request: Request, connection: Connection) -> Answer:
@@ -69,13 +71,10 @@ class Desk:
             elif answer.usual:
                 own = self.kiwoom.act(request, judged)
                 answer = replace(own, delay=answer.delay, cut=answer.cut, drip=answer.drip)
-            self._write_down(_call(number, request, judged, answer, connection.number))
+            call = _call(number, request, judged, answer, connection.number)
+            self.journal.append(call)
+        tell(self._on_call, call)
         return answer
-
-    def _write_down(self, call: Call) -> None:
-        self.journal.append(call)
-        if self._on_call is not None:
-            self._on_call(call)
 
     def _next_scripted(self, path: str) -> Answer | None:
         for pattern, answers in self.scripts.items():

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class WebSocketEndpoint:
     """Kiwoom's real-time API: LOGIN, PING, REG, REMOVE and REAL, with the tokens of its emulator.
 
+    As at Kiwoom, an appkey has one connection: who logs in with it ends the one before, which is told R10001.
+
     Needs the package websockets (extra ``[testing]``). Safe to use from any thread.
     """
 
@@ -88,7 +90,9 @@ class WebSocketEndpoint:
     # What happens to them
 
     def push(self, item: str, kind: str, values: dict[str, str]) -> int:
-        """Send a REAL packet to all who have registered.
+        """Send a REAL packet to all who have registered; one that does not read for 5 seconds is cut off.
+
+        On an event loop, call it in a worker thread, as ``wait_for``.
 
         Args:
             item: such as ``"005930"``; ``""`` for orders.

@@ -146,10 +146,10 @@ class Kiwoom:
             return None
         return account.token
 
-    def knows(self, token: str) -> bool:
-        """Whether a token is alive now."""
+    def holder(self, token: str) -> Account | None:
+        """The account whose token this is, if it is alive now."""
         account = self._tokens.get(token)
-        return account is not None and self.valid_token(account) is not None
+        return account if account is not None and self.valid_token(account) is not None else None
 
     def kill(self, account: Account) -> None:
         """Make the account's token invalid."""
@@ -167,7 +167,7 @@ class Kiwoom:
             return _refusal(judged.violations[0])
         if request.path == REVOKE_PATH:
             return self._revoke(judged.fields)
-        if not self.knows(judged.token or ""):
+        if not self.holder(judged.token or ""):
             return recorded.INVALID_TOKEN
         if judged.api not in self._responses:
             self._responses[judged.api] = _tr_answer(judged.api, _QUOTE)

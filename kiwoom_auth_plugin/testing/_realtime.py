@@ -1,7 +1,8 @@
 """Kiwoom's real-time API as a model: packets in, packets out; no sockets.
 
 What it knows was recorded in public: LOGIN with the token, everything else before it ignored (100013), PING that is to
-be echoed, REG and REMOVE of items and types, REAL for those who registered.
+be echoed, REG and REMOVE of items and types, REAL for those who registered, SYSTEM with R10001 for whoever was there
+before another login with the same appkey.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from . import recorded
+from ._calls import tell
 from ._kiwoom import Kiwoom
 
 _NO_NAME = 100002
@@ -45,9 +47,17 @@ class Session:
     """What a connection has achieved so far."""
 
     connection: int
-    is_logged_in: bool = False
+    appkey: str | None = None
+    """Whose token it has logged in with."""
+    is_replaced: bool = False
+    """Whether another has logged in with the same appkey since: Kiwoom has one connection for each."""
     registered: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Items and types."""
+
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether it gets anything."""
+        return self.appkey is not None and not self.is_replaced
 
 
 class RealTime:
@@ -73,6 +83,8 @@ class RealTime:
         self._journal: deque[Packet] = deque(maxlen=journal_limit)
         self._refusals = 0
         self._connections = 0
+        self._logged_in: dict[str, Session] = {}
+        """The latest of each appkey."""
 
     def open(self) -> Session:
         """Of a new connection."""
@@ -120,8 +132,7 @@ class RealTime:
             packet = Packet(session.connection, trnm, fields, code)
             self._journal.append(packet)
             self._changed.notify_all()
-        if self._on_packet is not None:
-            self._on_packet(packet)
+        tell(self._on_packet, packet)
         return None if answer is None else json.dumps(answer, ensure_ascii=False)
 
     def _act(self, session: Session, trnm: str, fields: dict[str, Any]) -> dict[str, object] | None:
@@ -149,12 +160,27 @@ class RealTime:
         token = fields.get("token")
         if not isinstance(token, str) or not token:
             return _answer("LOGIN", _NO_TOKEN, "인증을 체크하기 위한 Token 값이 없습니다")
-        if self._refusals or not self._kiwoom.knows(token):
+        account = self._kiwoom.holder(token)
+        if self._refusals or account is None:
             self._refusals = max(0, self._refusals - 1)
             words = recorded.OFFICIAL_MESSAGES[8005]
             return _answer("LOGIN", _BAD_TOKEN, f"인증에 실패했습니다[CODE=8005, MESSAGE={words}]")
-        session.is_logged_in = True
+        before = self._logged_in.get(account.appkey, session)
+        before.is_replaced = before is not session
+        self._logged_in[account.appkey] = session
+        session.appkey = account.appkey
         return {**_answer("LOGIN", 0, ""), "sor_yn": "Y"}
+
+
+REPLACED = json.dumps(
+    {
+        "trnm": "SYSTEM",
+        "code": "R10001",
+        "message": "동일한 App key로 접속이 되었습니다. 기존 세션은 종료가 됩니다",
+    },
+    ensure_ascii=False,
+)
+"""The last packet of a session that is replaced."""
 
 
 def real(item: str, kind: str, values: dict[str, str]) -> str:

@@ -15,10 +15,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ._loop import LoopThread
-from ._realtime import RealTime, Session
+from ._realtime import REPLACED, RealTime, Session
 
 PATH = "/api/dostk/websocket"
 
+SEND_TIMEOUT = 5.0
+"""Seconds that a connection may take to accept a packet."""
 _SILENT = logging.Logger("websockets", logging.CRITICAL)  # noqa: LOG001 - nobody is to find it, and give it a voice
 """In the tests of a user, the library's own would tell packets at DEBUG, tokens included."""
 
@@ -53,6 +55,7 @@ class WebSocketServer(LoopThread):
         self._tls = tls
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._sessions: dict[ServerConnection, Session] = {}
+        self._ending: weakref.WeakKeyDictionary[ServerConnection, asyncio.Task[None]] = weakref.WeakKeyDictionary()
         super().__init__(host, port, "KiwoomEmulator-WebSocket")
 
     def send(self, text: str, wanted: Callable[[Session], bool]) -> int:
@@ -82,6 +85,7 @@ class WebSocketServer(LoopThread):
             await self._stopping.wait()
             for connection in self._connections:
                 connection.transport.abort()
+            await asyncio.gather(*self._ending.values())
 
     async def _converse(self, connection: ServerConnection) -> None:
         session = self._sessions[connection] = self._realtime.open()
@@ -91,14 +95,18 @@ class WebSocketServer(LoopThread):
                     answer = self._realtime.receive(session, text)
                     if answer is not None:
                         await connection.send(answer)
+                    self._end_replaced()
         finally:
             del self._sessions[connection]
 
+    def _end_replaced(self) -> None:
+        for connection, session in self._sessions.items():
+            if session.is_replaced and connection not in self._ending:
+                self._ending[connection] = asyncio.create_task(_end(connection))
+
     async def _send(self, text: str, wanted: Callable[[Session], bool]) -> int:
         there = [each for each, session in self._sessions.items() if session.is_logged_in and wanted(session)]
-        for connection in there:
-            with contextlib.suppress(ConnectionClosed):
-                await connection.send(text)
+        await asyncio.gather(*(_deliver(connection, text) for connection in there))
         return len(there)
 
     async def _registrations(self) -> set[tuple[str, str]]:
@@ -109,6 +117,22 @@ class WebSocketServer(LoopThread):
         for connection in there:
             connection.transport.abort()
         return len(there)
+
+
+async def _end(connection: ServerConnection) -> None:
+    await _deliver(connection, REPLACED)
+    await connection.close()
+
+
+async def _deliver(connection: ServerConnection, text: str) -> None:
+    """Send a packet; who does not read for so long that it cannot be sent is cut off."""
+    # No time-out: what the library does when it is cancelled takes longer still.
+    patience = asyncio.get_running_loop().call_later(SEND_TIMEOUT, connection.transport.abort)
+    try:
+        with contextlib.suppress(ConnectionClosed):
+            await connection.send(text)
+    finally:
+        patience.cancel()
 
 
 def _only_there(connection: ServerConnection, request: Request) -> Response | None:
