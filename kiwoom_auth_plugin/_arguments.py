@@ -1,6 +1,7 @@
 """The arguments of ``KiwoomBearerAuth``, checked: an error names the argument, never its value."""
 
 import math
+from inspect import iscoroutinefunction
 from typing import Any
 
 import requests
@@ -49,8 +50,11 @@ def sync_client(client: Any) -> Any:
 
 def listener(on_event: Any) -> Any:
     """The ``on_event`` argument."""
-    if on_event is not None and not callable(on_event):
-        raise TypeError("on_event must be callable")
+    if on_event is not None:
+        if not callable(on_event):
+            raise TypeError("on_event must be callable")
+        if iscoroutinefunction(on_event) or iscoroutinefunction(type(on_event).__call__):
+            raise TypeError("on_event must be an ordinary function: nobody would await a coroutine")
     return on_event
 
 

@@ -131,7 +131,7 @@ class Flights(ABC):
         if flight.thread == threading.get_ident():
             raise KiwoomAuthError(
                 f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
-                "the hooks and transports of client=, and a secretkey callable, must not use the same auth object",
+                "the hooks and transports of client=, a secretkey callable and on_event must not use the same object",
                 host=self._host,
             )
 

@@ -85,17 +85,19 @@ class Issuer:
         if isinstance(exception, _UNREADABLE):
             words = f"the answer to POST {path} cannot be decompressed; look for a proxy in between"
             return InvalidTokenResponse(f"{self._host}: {words}", host=self._host)
-        if isinstance(exception, _UNREACHABLE) and not isinstance(exception, requests.exceptions.InvalidURL):
+        if isinstance(exception, _UNREACHABLE) and not isinstance(
+            exception, (*_MISSING, requests.exceptions.InvalidURL)
+        ):
             why = TOO_LONG if cut_off else reason(exception, self._host)
             failure: KiwoomAuthError = self._unreachable(path, why)
             failure.local = not cut_off and is_local(exception)
+        elif isinstance(exception, _MISSING):
+            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
+            failure.local = True
         elif isinstance(exception, _MISUSE) and not own_client:
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
             failure = self._unreachable(path, why)
             failure.retryable = False
-            failure.local = True
-        elif isinstance(exception, ImportError):
-            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
             failure.local = True
         elif own_client:
             # A hook or a transport may raise anything; who waits for a token still needs an answer.
@@ -178,6 +180,8 @@ def _read(chunks: Iterable[bytes]) -> bytes:
     return bytes(content)
 
 
+_MISSING = (ImportError, requests.exceptions.InvalidSchema)
+"""What a SOCKS proxy costs without the library that it takes; the words are the library's, and name it."""
 _MISUSE: tuple[type[Exception], ...] = (
     ValueError,
     RuntimeError,

@@ -32,6 +32,7 @@ class Cause(Enum):
     NOT_TRUSTED = "its certificate is not trusted; is there a proxy in between, or an old CA bundle?"
     BUNDLE = "the CA bundle cannot be loaded; check REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR"
     PROXY = "the proxy did not let it through; check HTTPS_PROXY and the proxy's login"
+    SETTINGS = "the proxy cannot be used; check HTTPS_PROXY and ALL_PROXY, and for a SOCKS proxy install pysocks"
     TLS = "TLS failed; is there a proxy or a firewall in between?"
     NAME = "the name could not be resolved; check the network and DNS"
     REFUSED = "the connection was refused; check the address, and whether the server is up"
@@ -74,6 +75,7 @@ def _cause(links: list[BaseException]) -> Cause:
         return Cause.BUNDLE
     kinds: dict[Cause, _Kinds] = {
         Cause.PROXY: _PROXY,
+        Cause.SETTINGS: (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL),
         Cause.TLS: ssl.SSLError,
         Cause.NAME: (socket.gaierror, UnicodeError),
         Cause.REFUSED: ConnectionRefusedError,

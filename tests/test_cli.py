@@ -271,10 +271,12 @@ def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
         (recorded.WRONG_ENVIRONMENT, "Real and mock keys are separate", "실전과 모의투자의 키는 서로 다릅니다"),
         (recorded.BAD_KEY_PAIR, "Check appkey and secretkey", "포털의 값과 비교하세요"),
         (recorded.ADDRESS_NOT_REGISTERED, "Register this machine's public IP", "공인 IP 주소를 포털"),
-        (Answer.html("oops", 400), "not usable", "키움 서버 오류"),
+        (Answer.html("oops", 400), "not usable", "응답을 알아볼 수 없습니다"),
+        (recorded.refusal(1700), "1700", "호출이 너무 잦습니다"),
+        (Answer.json({"return_code": 3, "return_msg": "모름[9999:?]"}), "9999", "표시된 메시지와 오류 번호를 포털"),
         (Answer.as_usual(cut="before"), "the connection was lost", "서버가 답하지 않습니다"),
     ],
-    ids=["8030", "8001", "8050", "no JSON", "lost"],
+    ids=["8030", "8001", "8050", "no JSON", "1700", "unknown", "lost"],
 )
 def test_the_doctor_knows_what_a_refused_issue_means(account, kiwoom_auth, answer, says, korean):
     account.script(TOKEN, *[answer] * 3)
@@ -301,6 +303,96 @@ def test_a_call_that_is_not_answered_as_it_should_be_is_told(account, kiwoom_aut
     status, output, _ = kiwoom_auth("doctor")
     assert (status, findings(output)["call"]) == (1, "FAIL")
     assert "ka10001" in output
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "korean"),
+    [
+        (
+            Answer.json({"return_code": 3, "return_msg": "인증에 실패했습니다"}),
+            "says no to ka10001 (HTTP 200): 인증에",
+            "거절",
+        ),
+        (
+            Answer.json({"return_code": "1", "return_msg": ""}),
+            "Kiwoom says no to ka10001 (HTTP 200): without a word",
+            "거절",
+        ),
+        (recorded.refusal(1700), "was refused (HTTP 200)", "호출이 너무 잦습니다"),
+        (Answer.redirect("https://www.kiwoom.com/"), "not answered as it should be: HTTP 302, text/html", "점검"),
+        (Answer.html("<html>", 200), "not answered as it should be: HTTP 200, text/html", "점검"),
+        (Answer(200), "not answered as it should be: HTTP 200, no Content-Type", "점검"),
+        (Answer.as_usual(cut="before"), "ka10001 was not answered: the connection was lost", "방화벽"),
+    ],
+    ids=["3 alone", "a string", "1700", "a redirect", "a page", "nothing", "lost"],
+)
+def test_a_call_that_is_not_answered_well_says_what_came(account, kiwoom_auth, answer, says, korean):
+    account.script(CALL, answer)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert says in output
+    assert korean in output
+    assert len(account.calls("ka10001")) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer(401), recorded.INVALID_TOKEN], ids=["401", "8005"])
+def test_a_refusal_that_a_new_token_does_not_cure_is_told_with_what_else_there_is(account, kiwoom_auth, answer):
+    account.reissue = "replace"
+    account.script(CALL, answer, answer)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert f"ka10001 was refused (HTTP {answer.status})" in output
+    assert "another program or machine issues or revokes tokens" in output
+    assert "다른 프로그램" in output
+
+
+@pytest.mark.parametrize("code_of_zero", ["0", "0000", 0, None])
+def test_each_spelling_of_yes_is_one(account, kiwoom_auth, code_of_zero):
+    account.add_response(
+        "ka10001", {"cur_prc": "+1", **({} if code_of_zero is None else {"return_code": code_of_zero})}
+    )
+    assert findings(kiwoom_auth("doctor")[1])["call"] == "ok"
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing(account, kiwoom_auth):
+    kiwoom_auth("token")
+    directory = Path(json.loads(kiwoom_auth("status", "--json")[1])["directory"])
+    directory.rename(directory.with_name("elsewhere"))
+    directory.symlink_to(directory.with_name("elsewhere"))
+
+    def command(*arguments):  # a process of its own: in this one, a store that has failed is told once
+        done = subprocess.run(
+            [sys.executable, "-m", "kiwoom_auth_plugin", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        return done.stdout, done.stderr
+
+    output, errors = command("revoke")
+    assert (output, "kiwoom-auth: error: nothing was revoked: " in errors) == ("", True)
+    assert account.tokens
+    assert re.search(r"^token      unknown: .*FileStore", command("status")[0], re.MULTILINE)
+    shown = json.loads(command("status", "--json")[0])
+    assert shown["expires_at"] is None
+    assert "FileStore" in shown["error"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="streams are closed by the shell")
+@pytest.mark.parametrize("closed", [1, 2])
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "8005"], ["token"], ["status"]])
+def test_a_stream_that_is_closed_is_no_error_and_no_other_gets_its_words(account, arguments, closed):
+    account.script(TOKEN, *[recorded.BAD_KEY_PAIR] * 2)
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", *arguments]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode in {0, 1}
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "" or closed == 2
+    assert "kiwoom-auth: " not in done.stdout
 
 
 def test_a_call_with_a_code_that_nobody_knows_is_told(account, kiwoom_auth):
@@ -391,13 +483,19 @@ def test_a_proxy_is_named_without_its_login_and_told_if_it_is_in_the_way(account
 
 
 @pytest.mark.parametrize(
-    "proxy", ["http://proxy:abc", "http://127.0.0.1:99999", "http://[::1", "http://", "what://127.0.0.1"]
-)
+    "proxy",
+    [
+        "http://proxy:abc", "http://127.0.0.1:99999", "http://[::1", "http://", "what://127.0.0.1", "http://me:it@:8080",
+        "http://me:12345/hidden@127.0.0.1:1", "http://me:12345#hidden@127.0.0.1:1", "http://me:12345?hidden@127.0.0.1:1",
+    ],
+)  # fmt: skip
 def test_a_proxy_whose_address_is_malformed_is_told(account, kiwoom_auth, monkeypatch, proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     status, output, _ = kiwoom_auth("doctor", "--host", MOCK_HOST)
     assert (status, findings(output)) == (1, {"keys": "ok", "proxy": "FAIL"})
     assert "HTTPS_PROXY or ALL_PROXY is not the address of a proxy" in output
+    assert "hidden" not in output
+    assert "12345" not in output
     assert "프록시 주소가 잘못되었습니다" in output
 
 
@@ -497,7 +595,7 @@ def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
 
 def test_a_code_that_is_none_is_told(kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "8005", "1234")
-    assert status == 1
+    assert status == 2
     assert [line.split(maxsplit=2)[:2] for line in output.splitlines()] == [
         ["8005", "Token이"],
         ["토큰이", "더는"],
@@ -505,11 +603,15 @@ def test_a_code_that_is_none_is_told(kiwoom_auth):
     ]
 
 
-@pytest.mark.parametrize(("set_variable", "coloured"), [(None, True), ("NO_COLOR", False)])
-def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, set_variable, coloured):
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, variables, coloured):
     monkeypatch.delenv("NO_COLOR", raising=False)
-    if set_variable:
-        monkeypatch.setenv(set_variable, "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _stream: True)
     assert ("\x1b[32m" in kiwoom_auth("doctor")[1]) is coloured
     assert "\x1b" not in kiwoom_auth("doctor", "8005")[1]  # nothing was looked at
@@ -583,8 +685,34 @@ def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth):
 def test_help_has_examples_and_names_no_option_for_a_secret(kiwoom_auth, command):
     status, output, _ = kiwoom_auth(command, "--help")
     assert status == 0
-    assert f"examples:\n  kiwoom-auth {command}" in output or 'curl -H "authorization' in output
+    assert f"examples:\n  kiwoom-auth {command}" in output or "| curl -H @- " in output
     assert not re.search(r"--(app|secret)key\b(?!-file)", output)
+
+
+def test_the_help_of_all_has_examples_too(kiwoom_auth):
+    assert "examples:\n  kiwoom-auth demo" in kiwoom_auth("--help")[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error there")
+def test_the_emulator_serves_on_where_nobody_listens_to_what_it_tells():
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing, text=True) as serving:
+        os.close(writing)
+        os.close(reading)
+        lines = [serving.stdout.readline().split("=")[1].strip() for _ in range(3)]
+        auth = KiwoomBearerAuth(lines[1], lines[2], host=lines[0], cache={})
+        for _ in range(2):
+            assert auth.get_token()
+            auth.revoke()
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(60) == 130
+
+
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_an_issue_limit_that_lets_nobody_pass_is_wrong_use(kiwoom_auth, limit):
+    status, output, errors = kiwoom_auth("emulator", "--issue-limit", limit)
+    assert (status, output, errors) == (2, "", "kiwoom-auth: error: --issue-limit must be 1 or more\n")
 
 
 def test_a_console_of_cp949_shows_korean(account):

@@ -112,7 +112,7 @@ def test_the_demo_can_be_printed_to_something_that_is_no_console(without_extras)
 
 def test_the_demo_leaves_out_what_is_not_installed():
     program = (
-        "import sys; sys.modules['httpx2'] = sys.modules['trio'] = sys.modules['filelock'] = None;"
+        "import sys; sys.modules['httpx2'] = sys.modules['trio'] = sys.modules['cryptography'] = None;"
         "from kiwoom_auth_plugin.cli import main; sys.exit(main())"
     )
     done = run("demo", program=program)
@@ -120,7 +120,7 @@ def test_the_demo_leaves_out_what_is_not_installed():
     assert done.stderr == ""
     assert rows(done.stdout)[3] == "httpx2: Client 0 1 0 skipped: httpx2 is not installed"
     assert rows(done.stdout)[5] == "trio: 10 tasks, httpx.AsyncClient 0 1 0 skipped: trio is not installed"
-    assert rows(done.stdout)[10] == "3 processes in turn: FileStore 0 5 0 skipped: filelock is not installed"
+    assert rows(done.stdout)[10] == "3 processes in turn: FileStore 0 5 0 skipped: cryptography is not installed"
     assert "5 AU10001 calls, 61 repeated calls, 132 of 132 calls answered." in done.stdout
 
 

@@ -5,14 +5,17 @@ import json
 import ssl
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import requests
 
+from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, ServerClock, recorded
 
 JSON_UTF8 = "application/json;charset=UTF-8"
@@ -240,6 +243,28 @@ def test_what_it_does_can_be_changed_while_it_runs(kiwoom):
     kiwoom.issue_limit = 1
     assert [issue(kiwoom).status for _ in range(2)] == [200, 429]
     assert (kiwoom.reissue, kiwoom.issue_limit, kiwoom.token_lifetime) == ("replace", 1, timedelta(minutes=10))
+
+
+def test_a_listener_that_raises_costs_no_answer(caplog):
+    heard = []
+
+    def listener(call):
+        heard.append(call.api)
+        raise OSError("nobody listens")
+
+    with KiwoomEmulator(on_call=listener) as kiwoom:
+        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={})
+        with kiwoom.hold(TR) as gate, ThreadPoolExecutor(1) as threads:
+            call = threads.submit(requests.post, kiwoom.url + TR, headers={"api-id": "ka10001"}, json={}, auth=auth)
+            gate.wait_for(1)
+            gate.release()
+            assert call.result().json()["return_code"] == 0
+    assert heard == ["au10001", "ka10001"]
+    assert [record.getMessage()[:45] for record in caplog.records] == [
+        "a listener raised OSError at Call(number=1, a",
+        "a listener raised OSError at Call(number=2, a",
+    ]
+    assert auth.get_token() not in caplog.text
 
 
 def test_a_model_that_is_none_is_refused(kiwoom):
@@ -662,3 +687,65 @@ def test_the_url_needs_a_start():
     assert kiwoom.port == 0
     with pytest.raises(RuntimeError, match="start"):
         _ = kiwoom.url
+
+
+WRONG = [
+    ({"port": "80"}, TypeError, "port must be int, not str"),
+    ({"port": True}, TypeError, "port must be int, not bool"),
+    ({"port": 65_536}, ValueError, "port is 65536: it must be 0 to 65535"),
+    ({"host": None}, TypeError, "host must be str, not NoneType"),
+    ({"expires_format": "iso"}, ValueError, "expires_format is 'iso': it must be 'compact' or 'dashed'"),
+    ({"send_return_code": "no"}, TypeError, "send_return_code must be bool, not str"),
+    ({"tls": True}, TypeError, "tls must be SSLContext or None, not bool"),
+    ({"clock": datetime}, TypeError, "clock must be ServerClock or None, not type"),
+    ({"journal_limit": 0}, ValueError, "journal_limit is 0: it must be 1 or more"),
+    ({"on_call": 1}, TypeError, "on_call must be callable, not int"),
+    ({"on_packet": 1}, TypeError, "on_packet must be callable, not int"),
+    ({"token_lifetime": 3600}, TypeError, "token_lifetime must be timedelta, not int"),
+    ({"issue_limit": "2"}, TypeError, "issue_limit must be int, not str"),
+    ({"issue_limit": -1}, ValueError, "issue_limit is -1: it must be 0 or more"),
+    ({"appkey": 5}, TypeError, "appkey must be str, not int"),
+    ({"secretkey": b"secret"}, TypeError, "secretkey must be str, not bytes"),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "says"), WRONG, ids=[row[2].split(":")[0] for row in WRONG])
+def test_an_argument_that_is_wrong_is_refused_where_it_is_given(options, kind, says):
+    with pytest.raises(kind) as caught:
+        KiwoomEmulator(**options)
+    assert str(caught.value) == says
+
+
+ASKED = {
+    "a list of answers": (lambda kiwoom: kiwoom.script(TR, [recorded.BAD_KEY_PAIR]), "each of answers must be Answer"),
+    "a code": (lambda kiwoom: kiwoom.script(TR, 8001), "each of answers must be Answer, not int"),
+    "no path": (lambda kiwoom: kiwoom.script(None), "path must be str, not NoneType"),
+    "a query": (lambda kiwoom: kiwoom.script(TR + "?x=1"), "it must start with /, and have no query"),
+    "a code as the answer": (lambda kiwoom: kiwoom.refuse_next(1, 8005), "answer must be Answer, not int"),
+    "times that is none": (lambda kiwoom: kiwoom.refuse_next("2"), "times must be int, not str"),
+    "times below zero": (lambda kiwoom: kiwoom.refuse_next(-1), "times is -1: it must be 0 or more"),
+    "logins below zero": (lambda kiwoom: kiwoom.websocket.refuse_logins(-1), "times is -1: it must be 0 or more"),
+    "the path of an API": (lambda kiwoom: kiwoom.add_response(TR, {}), "a path: script"),
+    "a body that is none": (lambda kiwoom: kiwoom.add_response("ka10001", []), "body must be Mapping, not list"),
+    "a text as a moment": (lambda kiwoom: kiwoom.clock.set("20241107"), "moment must be datetime, not str"),
+    "a text as a step": (lambda kiwoom: kiwoom.clock.advance("1"), "by must be int or float or timedelta, not str"),
+    "no status": (lambda _kiwoom: Answer("x"), "status must be int, not str"),
+    "text as a body": (lambda _kiwoom: Answer(200, "x"), "body must be bytes, not str"),
+    "a dict of headers": (lambda _kiwoom: Answer(headers={"a": "b"}), "headers must be tuple, not dict"),
+    "no delay": (lambda _kiwoom: Answer(delay=float("nan")), "delay is nan: it must be a finite number of seconds"),
+}
+
+
+@pytest.mark.parametrize(("ask", "says"), ASKED.values(), ids=ASKED)
+def test_what_is_asked_wrongly_is_refused_where_it_is_asked(kiwoom, ask, says):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        ask(kiwoom)
+    assert says in str(caught.value)
+    assert send(kiwoom, "GET", "/").status == 404
+
+
+def test_an_api_is_known_in_either_case(kiwoom_emulator):
+    kiwoom_emulator.add_response("KA10001", MappingProxyType({"cur_prc": "+1", "return_code": 0}))
+    auth = KiwoomBearerAuth(kiwoom_emulator.appkey, kiwoom_emulator.secretkey, host=kiwoom_emulator.url, cache={})
+    answer = requests.post(kiwoom_emulator.url + TR, headers={"api-id": "ka10001"}, json={}, auth=auth, timeout=30)
+    assert answer.json()["cur_prc"] == "+1"

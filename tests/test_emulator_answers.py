@@ -78,10 +78,10 @@ def test_codes_are_read_from_every_form_of_body(body, return_code, code):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"status": 100}, "between 200 and 599"),
+        ({"status": 100}, "it must be 200 to 599"),
         ({"status": 204, "body": b"x"}, "a 204 answer has no body"),
-        ({"delay": -1}, "cannot be negative"),
-        ({"drip": -1}, "cannot be negative"),
+        ({"delay": -1}, "not negative"),
+        ({"drip": -1}, "not negative"),
         ({"cut": "middle"}, "cut is 'middle'"),
         ({"cut": "body"}, "an empty body cannot be cut"),
         ({"headers": (("x", "전"),)}, "latin-1"),

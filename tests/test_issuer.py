@@ -215,6 +215,21 @@ def test_a_library_that_a_proxy_takes_and_that_is_not_there_is_told(monkeypatch)
     assert (error.local, error.retryable) == (True, False)
 
 
+def test_requests_says_what_a_socks_proxy_takes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", _without_socks)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    host = "https://127.0.0.1:1"
+    error = failure_of(KiwoomAuthError, host)
+    assert str(error) == f"{host}: POST {PATH} cannot be sent: Missing dependencies for SOCKS support."
+    assert (error.local, error.retryable) == (True, False)
+
+
+def _without_socks(*_arguments, **_options):
+    """What requests has in its place where PySocks is missing."""
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+
 def test_what_the_hook_of_a_client_raises_is_told():
     def refuse(_request):
         raise KeyError("nothing of this is told")

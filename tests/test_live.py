@@ -86,7 +86,16 @@ def test_what_it_does_not_understand_is_told_and_no_end(run, kiwoom_emulator, od
     assert "a-token-that-never-was" not in done.stdout
 
 
-def test_it_wants_to_be_told_before_it_touches_the_real_host(run):
-    done = run(KIWOOM_HOST="https://api.kiwoom.com")
+@pytest.mark.parametrize(
+    "host", ["https://api.kiwoom.com", "https://api.kiwoom.com/", "https://API.kiwoom.com:443", "api.kiwoom.com"]
+)
+def test_it_wants_to_be_told_before_it_touches_the_real_host(run, host):
+    done = run(KIWOOM_HOST=host)
     assert (done.returncode, done.stdout) == (1, "")
     assert "--real" in done.stderr
+
+
+def test_keys_that_are_missing_are_told_in_a_line(run):
+    done = run(KIWOOM_APPKEY="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("the environment variable KIWOOM_APPKEY must be")

@@ -1,5 +1,6 @@
 """The arguments: checked where the object is made, and named, never shown."""
 
+import functools
 import inspect
 import math
 from decimal import Decimal
@@ -46,6 +47,18 @@ def test_the_signature_is_the_documented_one():
 
 def test_a_listener_must_be_callable():
     refused(TypeError, "on_event", on_event=MARK)
+
+
+async def coroutine(_event): ...
+
+
+class Awaited:
+    async def __call__(self, _event): ...
+
+
+@pytest.mark.parametrize("listener", [coroutine, functools.partial(coroutine), Awaited(), Awaited().__call__])
+def test_a_listener_that_would_have_to_be_awaited_is_none(listener):
+    refused(TypeError, "on_event", on_event=listener)
 
 
 @pytest.mark.parametrize("host", [REAL_HOST, MOCK_HOST, "mockapi.kiwoom.com", "http://127.0.0.1:8080/", "http://[::1]"])

@@ -121,6 +121,11 @@ def test_data_come_to_those_who_registered_for_them(auth, kiwoom_emulator):
         assert kiwoom_emulator.websocket.push("000660", "0B", {}) == 1
 
 
+def test_what_is_no_character_is_none_in_the_answer(line, auth):
+    log_in(line, auth)
+    assert ask(line, '{"trnm": "\\ud800"}')["return_code"] == 105108
+
+
 def test_an_appkey_has_one_connection(auth, kiwoom_emulator):
     url = kiwoom_emulator.websocket.url
     with connect(url) as first, connect(url) as second:
@@ -289,7 +294,10 @@ def test_a_forked_child_leaves_the_server_alone():
         "    url = kiwoom.websocket.url\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
-        "        sys.exit(7)\n"  # and leaves the with statement
+        "        try:\n"
+        "            kiwoom.websocket.ping()\n"
+        "        except RuntimeError as error:\n"
+        "            sys.exit(7 if 'was forked' in str(error) else 8)\n"  # and leaves the with statement
         "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
         "    with connect(url, open_timeout=30) as line:\n"
         "        line.send('{}')\n"

@@ -20,6 +20,12 @@ from ._account import KEYS, Misuse, add_options, complain
 __all__ = ["main"]
 
 PROGRAM = "kiwoom-auth"
+_EXAMPLES = """\
+examples:
+  kiwoom-auth demo              see it at work, without keys or network
+  kiwoom-auth doctor            find out what is wrong
+  kiwoom-auth COMMAND --help    more about a command
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=PROGRAM, description="Authentication for the Kiwoom Securities REST API (키움증권).")
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Authentication for the Kiwoom Securities REST API (키움증권).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

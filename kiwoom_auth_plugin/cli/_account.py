@@ -48,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 class Account(KiwoomBearerAuth):
     """An auth object whose token is kept for the next command, where the libraries for that are installed."""
 
-    events: list[str]
-    """What has happened to the token, by name."""
+    events: list[AuthEvent]
+    """What has happened to the token so far."""
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
@@ -58,15 +58,11 @@ class Account(KiwoomBearerAuth):
         Raises:
             Misuse: a key or the host is missing or malformed.
         """
-        events: list[str] = []
-
-        def note(event: AuthEvent) -> None:
-            events.append(event.name)
-
+        events: list[AuthEvent] = []
         appkey_file, secretkey_file = arguments.appkey_file, arguments.secretkey_file
         if (appkey_file is None) != (secretkey_file is None):
             raise Misuse("--appkey-file and --secretkey-file go together", _korean.FILES)
-        options: dict[str, Any] = {"host": _host(arguments.host), "store": _store(), "on_event": note}
+        options: dict[str, Any] = {"host": _host(arguments.host), "store": _store(), "on_event": events.append}
         try:
             if appkey_file is None:
                 account = cls.from_env(**options)
@@ -94,6 +90,11 @@ class Account(KiwoomBearerAuth):
         """Until when the kept token is used; None without one. Never issues."""
         token = self._by_requests.stored()
         return None if token is None else self._clock.shown(token.deadline)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the store, if anything came up: then there may be a token where none was found."""
+        return next((event.message for event in self.events if event.name == "store.failed"), None)
 
 
 def _host(argument: str | None) -> str:

@@ -165,7 +165,7 @@ def _processes(bench: _Bench) -> list[Any]:
         for _ in range(_PROCESSES):
             program = [sys.executable, "-c", _PROGRAM, str(Path(directory, "tokens")), json.dumps(bench.call())]
             done = subprocess.run(  # noqa: S603 - this interpreter and a text of ours
-                program, env=os.environ | keys, stdout=subprocess.PIPE, timeout=_TIMEOUT, check=True
+                program, env=os.environ | keys, capture_output=True, timeout=_TIMEOUT, check=True
             )
             answers.append(httpx.Response(200, content=done.stdout))
     return answers
@@ -203,7 +203,7 @@ class _Step(NamedTuple):
         calls: how many calls it makes.
         issues: how many AU10001 calls that takes.
         repeats: how many of the calls are made once more, since their token was refused.
-        needs: a package that may be missing.
+        needs: packages that may be missing.
     """
 
     title: str
@@ -211,21 +211,22 @@ class _Step(NamedTuple):
     calls: int
     issues: int = 0
     repeats: int = 0
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
 
 
+_STORE_NEEDS = ("cryptography", "filelock", "platformdirs")
 _STEPS = (
     _Step("requests: session.auth", _requests_session, 3, issues=1),
     _Step("requests: auth= of each call", _requests_one_call, 3),
     _Step("httpx: Client", _httpx_client, 3),
-    _Step("httpx2: Client", _httpx2_client, 3, needs="httpx2"),
+    _Step("httpx2: Client", _httpx2_client, 3, needs=("httpx2",)),
     _Step(f"asyncio: {_TASKS} tasks, httpx.AsyncClient", _asyncio_tasks, _TASKS),
-    _Step(f"trio: {_TASKS} tasks, httpx.AsyncClient", _trio_tasks, _TASKS, needs="trio"),
+    _Step(f"trio: {_TASKS} tasks, httpx.AsyncClient", _trio_tasks, _TASKS, needs=("trio",)),
     _Step("requests: a token is refused (8005)", _refused, 3, issues=1, repeats=1),
     _Step(f"asyncio: revoked under {_TASKS} calls", _revoked_under_tasks, _TASKS, issues=1, repeats=_TASKS),
     _Step(f"threads: revoked under {_THREADS} calls", _revoked_under_threads, _THREADS, issues=1, repeats=_THREADS),
     _Step(f"threads: {_THREADS} at once, no token yet", _cold_threads, _THREADS, issues=1),
-    _Step(f"{_PROCESSES} processes in turn: FileStore", _processes, _PROCESSES, issues=1, needs="filelock"),
+    _Step(f"{_PROCESSES} processes in turn: FileStore", _processes, _PROCESSES, issues=1, needs=_STORE_NEEDS),
 )
 
 
@@ -274,11 +275,11 @@ def run(_arguments: argparse.Namespace) -> int:
 
 def _result_of(step: _Step, bench: _Bench, before: int) -> str:
     """Take the step and hold the journal from ``before`` on against its promise."""
-    if step.needs is not None:
+    for package in step.needs:
         try:
-            importlib.import_module(step.needs)
+            importlib.import_module(package)
         except ImportError:
-            return f"skipped: {step.needs} is not installed"
+            return f"skipped: {package} is not installed"
     try:
         seen = sum(answer.json()["return_code"] == 0 for answer in step.run(bench))
     except Exception as error:  # noqa: BLE001 - whatever went wrong is a row of the table
@@ -295,5 +296,5 @@ def _result_of(step: _Step, bench: _Bench, before: int) -> str:
 
 def _print_korean(text: str) -> None:
     with suppress(UnicodeEncodeError):  # better nothing than a line of question marks
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
         print(text)

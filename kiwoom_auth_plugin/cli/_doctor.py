@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ import requests
 import requests.utils
 
 from kiwoom_auth_plugin import KiwoomAuthError
-from kiwoom_auth_plugin._codes import OFFICIAL_CODES, official_code
+from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
+from kiwoom_auth_plugin._json import json_object
 from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
 
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         told = [explained(code) for code in arguments.codes]
         for finding in told:
             show(finding)
-        return 0 if all(finding.ok is None for finding in told) else 1
+        return 0 if all(finding.ok is None for finding in told) else 2
     try:
         account = Account.of(arguments)
     except Misuse as misuse:
@@ -150,7 +152,8 @@ def _proxy(account: Account) -> Finding:
     with suppress(ValueError, KeyError):
         address = urlsplit(found if "://" in found else f"http://{found}")
         port = address.port or _PROXY_PORTS[address.scheme]
-        if address.hostname:
+        # Where an @ comes after what was taken for the address, that was a piece of the password.
+        if address.hostname and "@" not in address.path + address.query + address.fragment:
             host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
             return _fine("proxy", f"{address.scheme}://{host}:{port}")
     words = "HTTPS_PROXY or ALL_PROXY is not the address of a proxy, such as http://proxy.example:8080"
@@ -236,30 +239,50 @@ def _called(account: Account) -> Finding:
                 json={"stk_cd": "005930"},
                 auth=account,
                 timeout=_TIMEOUT,
+                allow_redirects=False,
             )
-            fields = answer.json()
-            code, words = official_code(fields.get("return_code"), fields.get("return_msg")), fields.get("return_msg")
     except KiwoomAuthError as error:
         return _wrong("call", str(error), _korean.of_error(error))
-    except (requests.RequestException, ValueError, AttributeError) as error:
-        words = f"ka10001 was not answered as it should be: {type(error).__name__}"
-        return _wrong("call", words, _korean.CALL)
-    if code is None and answer.ok:
-        refused = "token.refused" in account.events
-        again = "; the kept token was refused on the way, and another one issued" if refused else ""
-        return _fine("call", f"ka10001 was answered{again}")
-    explanation = explained(code or 0)
-    words = f"ka10001 was refused (HTTP {answer.status_code}): {words}. {explanation.words}"
-    return _wrong("call", words, explanation.korean)
+    except (requests.RequestException, OSError) as error:
+        words = f"ka10001 was not answered: {reason(error, account.host)}"
+        return _wrong("call", words, _korean.of_cause(cause(error), by_proxy=False))
+    return _judged(answer, replaced=any(event.name == "token.refused" for event in account.events))
+
+
+def _judged(answer: requests.Response, *, replaced: bool) -> Finding:
+    """What an answer to the call says of the token."""
+    fields = json_object(answer.content) or {}
+    code, number = official_code(fields.get("return_code"), fields.get("return_msg")), fields.get("return_code")
+    if code is None and answer.status_code == HTTPStatus.UNAUTHORIZED:
+        code = 8005  # it is what a bare 401 says
+    said = f"(HTTP {answer.status_code}): {fields.get('return_msg') or 'without a word'}"
+    if code in OFFICIAL_CODES:
+        explanation = explained(code)
+        return _wrong("call", f"ka10001 was refused {said}. {explanation.words}", explanation.korean)
+    if not answer.ok or answer.is_redirect or not fields:
+        kind = answer.headers.get("Content-Type", "no Content-Type")
+        return _wrong(
+            "call", f"ka10001 was not answered as it should be: HTTP {answer.status_code}, {kind}", _korean.CALL
+        )
+    if numeric(number) not in {0, None} or code is not None:
+        return _wrong("call", f"Kiwoom says no to ka10001 {said}", _korean.UNKNOWN)
+    again = "; the kept token was refused on the way, and another one issued" if replaced else ""
+    return _fine("call", f"ka10001 was answered{again}")
 
 
 def _show(finding: Finding) -> None:
     mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
-    if finding.ok is not None and sys.stdout.isatty() and os.name != "nt" and "NO_COLOR" not in os.environ:
+    if finding.ok is not None and _takes_colours():
         mark = f"\x1b[{32 if finding.ok else 31}m{mark}\x1b[0m"
     print(f"{finding.check:7} {mark}  {_one_line(finding.words)}")
     if finding.korean:
         print(f"{'':7} {'':4}  {finding.korean}")
+
+
+def _takes_colours() -> bool:
+    """Whether the output is a terminal that knows them, and nobody has said no (https://no-color.org)."""
+    plain = os.name == "nt" or os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
+    return sys.stdout is not None and sys.stdout.isatty() and not plain  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
 
 
 def _show_json(finding: Finding) -> None:

@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if not 0 <= arguments.port < 1 << 16:
         raise Misuse("--port must be 0 to 65535")
+    if arguments.issue_limit is not None and arguments.issue_limit < 1:
+        raise Misuse("--issue-limit must be 1 or more")
     with KiwoomEmulator(
         port=arguments.port,
         reissue=arguments.reissue,

@@ -1,6 +1,13 @@
 """What to do, in Korean, for those who the doctor is for."""
 
-from kiwoom_auth_plugin import AddressRejected, KiwoomAuthError, TokenEndpointUnreachable
+from kiwoom_auth_plugin import (
+    AddressRejected,
+    CredentialsRejected,
+    InvalidTokenResponse,
+    IssueLimitExceeded,
+    KiwoomAuthError,
+    TokenEndpointUnreachable,
+)
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
 from kiwoom_auth_plugin._reasons import Cause
 
@@ -28,6 +35,8 @@ SERVER = "서버가 답하지 않습니다. 네트워크와 방화벽, 점검 �
 _SERVER_BY_PROXY = f"{SERVER} 프록시(HTTPS_PROXY)를 거치고 있으니 프록시도 확인하세요."
 CLOCK = "컴퓨터의 시계가 맞지 않습니다. 인터넷 시간 동기화를 켜세요."
 STORE = "토큰을 둘 폴더를 쓸 수 없습니다. 폴더의 소유자가 본인인지 확인하고, chmod 700을 한 뒤 다른 파일은 치우세요."
+UNKNOWN = "키움이 거절했습니다. 표시된 메시지와 오류 번호를 포털(https://openapi.kiwoom.com)의 안내에서 찾아보세요."
+ISSUE = "토큰 발급(AU10001)에 대한 응답을 알아볼 수 없습니다. 점검 시간인지, 프록시가 중간에 있는지 확인하세요."
 CALL = "시세 조회(ka10001)의 응답이 올바르지 않습니다. 점검 시간인지 확인하세요."
 
 _HEADER = "authorization 헤더가 없거나 형식이 잘못되었습니다. 헤더를 직접 넣지 말고 auth= 만 지정하세요."
@@ -81,6 +90,7 @@ _OF_CAUSE = {
     Cause.NOT_TRUSTED: CERTIFICATE,
     Cause.BUNDLE: BUNDLE,
     Cause.PROXY: PROXY,
+    Cause.SETTINGS: f"{PROXY_ADDRESS} SOCKS 프록시라면 pysocks를 설치하세요(python -m pip install pysocks).",
     Cause.TLS: TLS,
     Cause.NAME: NAME,
 }
@@ -100,6 +110,11 @@ def of_error(error: KiwoomAuthError) -> str:
     """What to do about an error."""
     if error.code in OFFICIAL_CODES:
         return of_code(error.code)
-    if isinstance(error, TokenEndpointUnreachable):
-        return SERVER
-    return _OF_KIND[Kind.ADDRESS if isinstance(error, AddressRejected) else Kind.SERVER]
+    kinds: dict[type[KiwoomAuthError], str] = {
+        AddressRejected: _OF_KIND[Kind.ADDRESS],
+        CredentialsRejected: _OF_KIND[Kind.CREDENTIALS],
+        IssueLimitExceeded: _OF_KIND[Kind.RATE],
+        InvalidTokenResponse: ISSUE,
+        TokenEndpointUnreachable: SERVER,
+    }
+    return kinds.get(type(error), UNKNOWN)

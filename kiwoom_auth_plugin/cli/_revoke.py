@@ -2,7 +2,7 @@
 
 import argparse
 
-from ._account import Account
+from ._account import Account, complain
 
 SUMMARY = "revoke the kept token"
 EXAMPLES = """\
@@ -15,6 +15,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Revoke it and forget it; without one, say so."""
     account = Account.of(arguments)
     if account.kept_until() is None:
+        if account.trouble is not None:
+            complain(f"error: nothing was revoked: {account.trouble}")
+            return 1
         print("nothing to revoke: no token is kept")
         return 0
     account.revoke()

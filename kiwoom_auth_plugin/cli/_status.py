@@ -28,15 +28,18 @@ def run(arguments: argparse.Namespace) -> int:
             "appkey": account.name,
             "expires_at": until and until.isoformat(timespec="seconds"),
             "directory": account.where,
+            "error": account.trouble,
         }
         print(json.dumps(shown, ensure_ascii=False))
-        return 0
+        return 0 if account.trouble is None else 1
     print(f"host       {account.host}")
     print(f"appkey     {account.name}")
-    if until is None:
+    if account.trouble is not None:
+        print(f"token      unknown: {account.trouble}")
+    elif until is None:
         print("token      none is kept")
     else:
         here = until.astimezone()
         print(f"token      kept until {until:%Y-%m-%d %H:%M:%S} KST ({here:%Y-%m-%d %H:%M:%S %Z} here)")
     print(f"directory  {account.where or 'none'}")
-    return 0
+    return 0 if account.trouble is None else 1

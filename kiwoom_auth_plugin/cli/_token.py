@@ -7,7 +7,7 @@ from ._account import Account
 SUMMARY = "print the access token"
 EXAMPLES = """\
 examples:
-  curl -H "authorization: Bearer $(kiwoom-auth token)" -H "api-id: ka10001" ...
+  printf 'authorization: Bearer %s' "$(kiwoom-auth token)" | curl -H @- -H 'api-id: ka10001' ...
   kiwoom-auth token --host https://mockapi.kiwoom.com
 """
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self, cast
 
+from . import _arguments
+
 Cut = Literal["before", "headers", "body", "reset"]
 Headers = tuple[tuple[str, str], ...]
 
@@ -35,6 +37,7 @@ class Answer:
             effects: with ``cut`` a token is issued, and its answer lost.
 
     Raises:
+        TypeError: a value has the wrong type.
         ValueError: a value is out of its range, or there is no body to cut,
             or a header is not Latin-1.
     """
@@ -48,16 +51,17 @@ class Answer:
     usual: bool = False
 
     def __post_init__(self) -> None:
-        if not 200 <= self.status <= 599:  # noqa: PLR2004 - a final answer (RFC 9110 §15)
-            raise ValueError(f"status is {self.status}: it must be between 200 and 599")
+        _arguments.number("status", self.status, 200, 599)  # a final answer (RFC 9110 §15)
+        _arguments.instance("body", self.body, bytes)
+        _arguments.instance("headers", self.headers, tuple)
         for name, value in self.headers:
             (name + value).encode("latin-1")  # fails here rather than on the server's thread
         if self.body and self.status in _BODILESS:
             raise ValueError(f"a {self.status} answer has no body")
-        if self.delay < 0 or (self.drip is not None and self.drip < 0):
-            raise ValueError("delay and drip are seconds: they cannot be negative")
-        if self.cut not in {None, "before", "headers", "body", "reset"}:
-            raise ValueError(f'cut is {self.cut!r}: it must be None, "before", "headers", "body" or "reset"')
+        _arguments.seconds("delay", self.delay)
+        if self.drip is not None:
+            _arguments.seconds("drip", self.drip)
+        _arguments.choice("cut", self.cut, None, "before", "headers", "body", "reset")
         if self.cut == "body" and not self.body and not self.usual:
             raise ValueError('an empty body cannot be cut: use cut="headers"')
 

@@ -3,6 +3,8 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
+from . import _arguments
+
 
 class ServerClock:
     """What the server takes for the present time: real time, until a test moves or freezes it.
@@ -30,6 +32,7 @@ class ServerClock:
         Args:
             by: seconds or a timedelta; negative sets the clock back.
         """
+        _arguments.instance("by", by, int, float, timedelta)
         step = by if isinstance(by, timedelta) else timedelta(seconds=by)
         with self._lock:
             if self._frozen is None:
@@ -43,6 +46,7 @@ class ServerClock:
         Raises:
             ValueError: ``moment`` has no time zone.
         """
+        _arguments.instance("moment", moment, datetime)
         if moment.tzinfo is None:
             raise ValueError("the server's clock needs a datetime with a time zone, such as datetime.now(UTC)")
         moment = moment.astimezone(UTC)

@@ -4,12 +4,12 @@ import secrets
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Literal, Self
 
-from . import recorded
+from . import _arguments, recorded
 from ._answers import Answer
 from ._calls import Call, count_repeats
 from ._clock import ServerClock
@@ -48,6 +48,10 @@ class KiwoomEmulator:
         journal_limit: how many calls the journal keeps, the latest ones.
         on_call: called with each Call as it is answered, on the emulator's thread; it must not use the emulator.
         on_packet: the same for each Packet of a WebSocket.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument has an impossible value.
     """
 
     def __init__(
@@ -68,6 +72,15 @@ class KiwoomEmulator:
         on_call: Callable[[Call], object] | None = None,
         on_packet: Callable[[Packet], object] | None = None,
     ) -> None:
+        _arguments.instance("host", host, str)
+        _arguments.number("port", port, 0, 65_535)
+        _arguments.choice("expires_format", expires_format, "compact", "dashed")
+        _arguments.instance("send_return_code", send_return_code, bool)
+        _arguments.instance("tls", tls, ssl.SSLContext, type(None))
+        _arguments.instance("clock", clock, ServerClock, type(None))
+        _arguments.number("journal_limit", journal_limit, 1)
+        _arguments.listener("on_call", on_call)
+        _arguments.listener("on_packet", on_packet)
         self.appkey = _made_up("APPKEY") if appkey is None else appkey
         self.secretkey = _made_up("SECRET") if secretkey is None else secretkey
         self.clock = ServerClock() if clock is None else clock
@@ -150,8 +163,7 @@ class KiwoomEmulator:
 
     @reissue.setter
     def reissue(self, model: Literal["same", "replace"]) -> None:
-        if model not in {"same", "replace"}:
-            raise ValueError(f'reissue is {model!r}: it must be "same" or "replace"')
+        _arguments.choice("reissue", model, "same", "replace")
         self._kiwoom.reissue = model
 
     @property
@@ -161,6 +173,8 @@ class KiwoomEmulator:
 
     @issue_limit.setter
     def issue_limit(self, limit: int | None) -> None:
+        if limit is not None:
+            _arguments.number("issue_limit", limit, 0)
         self._kiwoom.issue_limit = limit
 
     @property
@@ -170,12 +184,15 @@ class KiwoomEmulator:
 
     @token_lifetime.setter
     def token_lifetime(self, lifetime: timedelta) -> None:
+        _arguments.instance("token_lifetime", lifetime, timedelta)
         self._kiwoom.token_lifetime = lifetime
 
     # Accounts and tokens
 
     def add_account(self, appkey: str, secretkey: str) -> None:
         """Know another pair of keys; for a known appkey, its secretkey changes and its token stays."""
+        _arguments.instance("appkey", appkey, str)
+        _arguments.instance("secretkey", secretkey, str)
         with self._lock:
             self._kiwoom.accounts.setdefault(appkey, Account(appkey, secretkey)).secretkey = secretkey
 
@@ -247,13 +264,22 @@ class KiwoomEmulator:
 
     # Answers
 
-    def add_response(self, api_id: str, body: dict[str, object]) -> None:
-        """Answer TR calls of ``api_id`` with ``body``, in place of a small quote."""
+    def add_response(self, api_id: str, body: Mapping[str, object]) -> None:
+        """Answer TR calls of ``api_id``, such as ``"ka10001"``, with ``body``, in place of a small quote.
+
+        For a path, or headers of your own, ``script`` an answer.
+        """
+        _arguments.instance("api_id", api_id, str)
+        if api_id.startswith("/"):
+            raise ValueError(f"api_id is {api_id!r}, a path: script() an answer to that")
+        _arguments.instance("body", body, Mapping)
         with self._lock:
-            self._kiwoom.respond(api_id, body)
+            self._kiwoom.respond(api_id, dict(body))
 
     def refuse_next(self, times: int = 1, answer: Answer = recorded.INVALID_TOKEN) -> None:
         """Answer the next ``times`` TR calls with ``answer``; the tokens stay as they are."""
+        _arguments.number("times", times, 0)
+        _arguments.instance("answer", answer, Answer)
         with self._lock:
             self._desk.refusals.extend([answer] * times)
 
@@ -267,10 +293,13 @@ class KiwoomEmulator:
             answers: one for each request.
 
         Raises:
+            TypeError: one of them is no ``Answer``.
             ValueError: ``path`` does not start with ``/``.
         """
+        for answer in answers:
+            _arguments.instance("each of answers", answer, Answer)
         with self._lock:
-            self._desk.scripts.setdefault(_checked(path), deque()).extend(answers)
+            self._desk.scripts.setdefault(_arguments.path(path), deque()).extend(answers)
 
     def hold(self, path: str = "/oauth2/token") -> Gate:
         """Park the requests to ``path`` from now on, until the gate lets them go.
@@ -281,10 +310,4 @@ class KiwoomEmulator:
         Raises:
             ValueError: ``path`` does not start with ``/``.
         """
-        return self._desk.hold(_checked(path))
-
-
-def _checked(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError(f"{path!r} is not a path: it must start with /")
-    return path
+        return self._desk.hold(_arguments.path(path))

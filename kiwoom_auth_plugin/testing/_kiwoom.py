@@ -138,7 +138,7 @@ class Kiwoom:
 
     def respond(self, api_id: str, body: dict[str, object]) -> None:
         """Answer TR calls of ``api_id`` with ``body``."""
-        self._responses[api_id] = _tr_answer(api_id, body)
+        self._responses[api_id.lower()] = _tr_answer(api_id, body)
 
     def valid_token(self, account: Account) -> str | None:
         """The account's token if it is alive now."""
@@ -169,9 +169,10 @@ class Kiwoom:
             return self._revoke(judged.fields)
         if not self.holder(judged.token or ""):
             return recorded.INVALID_TOKEN
-        if judged.api not in self._responses:
-            self._responses[judged.api] = _tr_answer(judged.api, _QUOTE)
-        return self._responses[judged.api]
+        name = judged.api.lower()
+        if name not in self._responses:
+            self._responses[name] = _tr_answer(judged.api, _QUOTE)
+        return self._responses[name]
 
     def _issue(self, judged: Judgement) -> Answer:
         if self._is_too_often(judged.fields.get("appkey")):
@@ -183,13 +184,14 @@ class Kiwoom:
             return recorded.BAD_KEY_PAIR
         token = self.valid_token(account)
         if token is None or self.reissue == "replace":
+            expires = self._clock.now() + self.token_lifetime
             self.kill(account)
             account.token = token = secrets.token_urlsafe(64)
-            account.expires = self._clock.now() + self.token_lifetime
+            account.expires = expires
             self._tokens[token] = account
         account.issued += 1
-        expires = cast("datetime", account.expires).astimezone(_KST)
-        issued: dict[str, object] = {"expires_dt": expires.strftime(self._expires_format)}
+        shown = cast("datetime", account.expires).astimezone(_KST)
+        issued: dict[str, object] = {"expires_dt": shown.strftime(self._expires_format)}
         if self._send_return_code:
             issued |= {"return_msg": _DONE, "token_type": "Bearer", "return_code": 0, "token": token}
         else:

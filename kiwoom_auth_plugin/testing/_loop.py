@@ -6,8 +6,11 @@ import os
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 BACKLOG = 4096
 
@@ -36,6 +39,7 @@ class LoopThread(ABC):
             started: Future[None] = Future()
             self._thread = threading.Thread(target=self._run, args=(started,), name=f"{name}-{self.port}", daemon=True)
             self._thread.start()
+            undo.callback(self._end)
             started.result()
             undo.pop_all()
 
@@ -48,9 +52,24 @@ class LoopThread(ABC):
         if os.getpid() != self._pid:
             self._socket.close()
             return False
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self._end()
         return True
+
+    def _end(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def _do(self, what: Coroutine[Any, Any, _T]) -> _T:
+        """Have something done on the thread, and wait for it.
+
+        Raises:
+            RuntimeError: this is a forked child, which has no such thread.
+        """
+        if os.getpid() != self._pid:
+            what.close()
+            raise RuntimeError("this process was forked from the one that the emulator is in")
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result()
 
     def _run(self, started: Future[None]) -> None:
         try:

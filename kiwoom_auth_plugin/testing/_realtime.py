@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from . import recorded
+from . import _arguments, recorded
 from ._calls import tell
 from ._kiwoom import Kiwoom
 
@@ -100,6 +100,7 @@ class RealTime:
 
     def refuse(self, times: int) -> None:
         """Let the next logins fail, whatever their token."""
+        _arguments.number("times", times, 0)
         with self._changed:
             self._refusals += times
 
@@ -133,7 +134,8 @@ class RealTime:
             self._journal.append(packet)
             self._changed.notify_all()
         tell(self._on_packet, packet)
-        return None if answer is None else json.dumps(answer, ensure_ascii=False)
+        # What was no character in a name is none in the answer.
+        return None if answer is None else json.dumps(answer, ensure_ascii=False).encode(errors="replace").decode()
 
     def _act(self, session: Session, trnm: str, fields: dict[str, Any]) -> dict[str, object] | None:
         if not trnm:

@@ -60,15 +60,15 @@ class WebSocketServer(LoopThread):
 
     def send(self, text: str, wanted: Callable[[Session], bool]) -> int:
         """Send a packet to all connections that are logged in and wanted; returns how many those are."""
-        return asyncio.run_coroutine_threadsafe(self._send(text, wanted), self._loop).result()
+        return self._do(self._send(text, wanted))
 
     def registrations(self) -> set[tuple[str, str]]:
         """The items and types that any connection has registered for."""
-        return asyncio.run_coroutine_threadsafe(self._registrations(), self._loop).result()
+        return self._do(self._registrations())
 
     def drop(self) -> int:
         """Cut all connections without a word; returns how many there were."""
-        return asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
+        return self._do(self._drop())
 
     async def _serve(self, started: Callable[[], None]) -> None:
         # The library's own pings would hide a client that does not answer Kiwoom's.
