@@ -211,9 +211,10 @@ def test_where_no_thread_is_to_be_had_the_caller_is_told(make_auth, kiwoom_emula
             original(thread)
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(KiwoomAuthError, match="can't start new thread"):
+        with pytest.raises(KiwoomAuthError, match=f"^{auth.host}: no thread for AU10001: can't start new") as caught:
             await auth.aget_token()
         monkeypatch.undo()
+        assert caught.value.host == auth.host
 
     asyncio.run(main())
     clock.advance(1)

@@ -76,7 +76,8 @@ def test_those_who_wait_give_it_up_together(hanging):
     outcomes = crowd.go().outcomes()
     assert {type(outcome) for outcome in outcomes} == {TokenEndpointUnreachable}
     assert len({id(outcome) for outcome in outcomes}) == 15
-    assert "no answer to AU10001 within 2 seconds" in str(outcomes[0])
+    words = f"{auth.host}: no answer to AU10001 within 2 seconds; check the network"
+    assert {(str(outcome), outcome.host) for outcome in outcomes} == {(words, auth.host)}
 
 
 def test_the_next_caller_asks_for_itself(hanging, kiwoom_emulator, clock):
@@ -396,9 +397,91 @@ def test_one_that_was_given_up_does_not_take_its_turn(make_auth):
     flight = _flight.Flight(issue_of(60.0), refresh=False)
     flight.landed = True
     source = make_auth(timeout=0.2)._source
-    with pytest.raises(TokenEndpointUnreachable):
+    with pytest.raises(TokenEndpointUnreachable, match="within 60 seconds"):
         source._take_turn(flight)
     assert source._turn.flight is None
+
+
+def test_one_that_has_most_of_its_time_left_is_waited_for(make_auth):
+    source = make_auth()._source
+    flight, other = (_flight.Flight(issue_of(0.9), refresh=False) for _ in range(2))
+    source._turn.flight = other
+    assert source._take_turn(flight) is other
+    assert source._turn.flight is other
+
+
+def test_a_flight_is_waited_for_a_grace_longer_than_it_may_take(monkeypatch):
+    monkeypatch.setattr(_flight, "GRACE", 2.0)
+    flight = _flight.Flight(issue_of(10.0), refresh=False)
+    assert flight.longest == 12.0
+    assert 11.0 < flight.patience <= 12.0
+    assert flight.refused is None
+    assert flight.landed is False
+
+
+def test_a_flight_that_stayed_in_the_parent_process_holds_nobody_up(monkeypatch):
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    turn = _flight.Turn()
+    turn.flight = flight
+    assert not turn.is_free()
+    monkeypatch.setattr(flight, "_pid", 0)
+    assert turn.is_free()
+
+
+def test_nobody_waits_beyond_the_limit(monkeypatch):
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    monkeypatch.setattr(_flights.time, "monotonic", lambda: 1000.0)
+    assert _flights.until(900.0, flight) == 0.0
+    assert _flights.until(1000.5, flight) == 0.5
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(10.0, 10.0), (14.0, 4.0)])  # of a store, 4 seconds are for its lock
+def test_how_long_it_waits_for_its_turn(make_auth, clock, patience, waits):
+    source = make_auth(clock=clock)._source
+    waited = []
+    other = SimpleNamespace(patience=60.0, thread=None, is_ours=True)
+    other.ended = SimpleNamespace(has_happened=False, wait=waited.append)
+    source._turn = SimpleNamespace(flight=other, is_free=lambda: False)
+    issue = SimpleNamespace(timeout=10.0, patience=patience, cached=lambda _lookup: clock.advance(3.0))
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    with pytest.raises(TokenEndpointUnreachable, match=f"within {waits:g} seconds"):
+        source._bring(flight, issue)
+    assert waited == [waits - 3.0]
+    issue.cached = lambda _lookup: clock.advance(30.0)
+    with pytest.raises(TokenEndpointUnreachable):
+        source._bring(flight, issue)
+    assert waited[1:] == [0.0]
+
+
+def test_one_that_is_given_up_says_for_how_long_it_was_waited_for(make_auth, monkeypatch):
+    monkeypatch.setattr(_flight, "GRACE", 2.0)
+    monkeypatch.setattr(_flights, "GRACE", 2.0)
+    source = make_auth()._source
+    flight = _flight.Flight(issue_of(7.0), refresh=False)
+    monkeypatch.setattr(flight, "_started", 0.0)
+    monkeypatch.setattr(_flights.time, "monotonic", lambda: 100.0)
+    source._give_up(flight, 200.0, issue_of(7.0))
+    assert "within 7 seconds" in str(flight.outcome)
+
+
+def test_the_thread_of_an_exchange_is_no_daemon_even_where_its_starter_is(make_auth, kiwoom_emulator):
+    auth = make_auth(cache={})
+    starter = threading.Thread(target=lambda: asyncio.run(auth.aget_token()), daemon=True)
+    with kiwoom_emulator.hold() as gate:
+        starter.start()
+        gate.wait_for(1)
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "kiwoom-auth-issue"]
+        assert not thread.daemon
+    starter.join()
+    land()
+
+
+def test_what_an_abandoned_flight_leaves_behind(make_auth):
+    source = make_auth()._source
+    flight = source._flight = _flight.Flight(issue_of(60.0), refresh=False)
+    source._abandon(flight)
+    assert (flight.landed, flight.thread, flight.outcome, source._flight) == (True, None, None, None)
+    assert flight.event.has_happened
 
 
 def test_the_time_counts_that_a_vault_takes_while_somebody_else_issues(make_auth, clock):

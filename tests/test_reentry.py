@@ -51,7 +51,11 @@ KINDS = [
 
 
 def says_so(error):
-    return "from within its own AU10001 call" in str(error) or (error.__cause__ and says_so(error.__cause__))
+    words = (
+        "a call with this auth object was made from within its own AU10001 call: the hooks and transports of client=, "
+        "a secretkey callable and on_event must not use the same object"
+    )
+    return str(error) == f"{error.host}: {words}" or (error.__cause__ and says_so(error.__cause__))
 
 
 @pytest.mark.parametrize("kind", KINDS)
