@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
 
@@ -24,14 +25,23 @@ def decompressed(body: bytes, encoding: str | None) -> bytes | None:
         body: the whole body, as sent.
         encoding: the header Content-Encoding, or None.
     """
+    content = unpacked(body, encoding, READ_LIMIT + 1)
+    return content if content is body or (content is not None and len(content) <= READ_LIMIT) else None
+
+
+def unpacked(body: bytes, encoding: str | None, most: int) -> bytes | None:
+    """The beginning of the body without its compression; None where that cannot be undone.
+
+    Args:
+        body: the body, as sent.
+        encoding: the header Content-Encoding, or None.
+        most: bytes that are made of it.
+    """
     encoding = (encoding or "identity").strip().lower()
     if encoding == "identity":
         return body
     # Several layers grow a millionfold and more, each of them before the next can be counted.
     for bits in _WINDOW_BITS.get(encoding, ()):
-        try:
-            content = zlib.decompressobj(bits).decompress(body, READ_LIMIT + 1)
-        except zlib.error:
-            continue  # whoever reads the answer will be told
-        return content if len(content) <= READ_LIMIT else None
+        with suppress(zlib.error):
+            return zlib.decompressobj(bits).decompress(body, most)
     return None

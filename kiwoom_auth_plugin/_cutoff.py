@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -47,9 +48,9 @@ class Cutoff:
 
     def watch(self, connection: socket.socket) -> None:
         """Have a connection shut down at the deadline, at once if it is over."""
-        # A handle of our own: TLS takes the socket away from the object that was connected.
+        # A handle of our own: TLS takes the socket away from the object that was connected, and cannot dup() its own.
         with contextlib.suppress(OSError):
-            self._add(connection.dup())
+            self._add(socket.fromfd(connection.fileno(), connection.family, connection.type))
 
     def _add(self, handle: socket.socket) -> None:
         with self._mutex:
@@ -62,10 +63,16 @@ class Cutoff:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # what stands in for it in tests has none
             self._add(socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM))  # whatever its family is
 
+    def watch_stream(self, stream: Any) -> None:
+        """Watch the connection that an answer of httpx is read from; it may have been there before."""
+        connection = None if stream is None else stream.get_extra_info("socket")
+        if connection is not None:
+            self.watch(connection)
+
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch the connections of httpx: the ``trace`` extension of a request."""
         if event == "connection.connect_tcp.complete":
-            self.watch(info["return_value"].get_extra_info("socket"))
+            self.watch_stream(info["return_value"])
 
     def adapter(self) -> HTTPAdapter:
         """An adapter for requests whose connections are watched."""
@@ -101,6 +108,13 @@ class _WatchedAdapter(HTTPAdapter):
 
         self._pools: dict[str, Any] = {"http": Pool, "https": SecurePool}
         super().__init__()
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Without cookies, which nobody keeps: to read hostile ones takes http.cookiejar minutes."""
+        headers = resp._original_response.msg  # noqa: SLF001 - where requests finds them
+        for name in ("Set-Cookie", "Set-Cookie2"):
+            del headers[name]
+        return super().build_response(req, resp)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

@@ -120,6 +120,11 @@ class Exchange:
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
     ) -> AccessToken:
         """AU10001, unless ``lookup`` or the store finds a token."""
+        return without_frames(lambda: self._obtain(lookup, takes, spent))
+
+    def _obtain(
+        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+    ) -> AccessToken:
         # The vault's time and the store's count, so that a flight that was given up does not issue after all.
         limit = self._clock.monotonic() + self.patience - spent
         secretkey = self._secretkey.reveal(self._host)
@@ -167,22 +172,25 @@ class Exchange:
             return None
         return self._store.visit(self._seal(self._secretkey.reveal(self._host))).find(_any)
 
-    def revoke(self, cached: Masked | None) -> None:
+    def revoke(self, cached: AccessToken | None) -> None:
         """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.
 
         Raises:
             KiwoomAuthError: the token may still live.
         """
+        without_frames(lambda: self._revoke(cached))
+
+    def _revoke(self, cached: AccessToken | None) -> None:
         if self._store is None:
             if cached is not None:
-                self._send_revocation(cached, self._secretkey.reveal(self._host))
+                self._send_revocation(Masked(cached.value), self._secretkey.reveal(self._host))
             return
         secretkey = self._secretkey.reveal(self._host)
         visit = self._store.visit(self._seal(secretkey))
         with visit.lock(self._store.lease(self.timeout)):
-            left = visit.find(_any) if cached is None else None
-            token = cached if left is None else Masked(left.value)
-            if token is not None:
+            found = visit.find(_any) if cached is None else cached
+            if found is not None:
+                token = Masked(found.value)
                 try:
                     self._send_revocation(token, secretkey)
                 finally:
@@ -211,10 +219,13 @@ class Exchange:
             self._store.backlog.add(account, partial(self._forget, self._store), (token, dated))
 
     def _forget(self, store: SharedStore, tokens: Iterable[tuple[Masked, float]]) -> None:
-        with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
+        def forget() -> None:
             visit = store.visit(self._seal(self._secretkey.reveal(self._host)))
             with visit.lock(store.lease(0.0)):
                 visit.forget(tokens)
+
+        with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
+            without_frames(forget)
 
     def _seal(self, secretkey: Masked) -> Seal:
         return without_frames(lambda: Seal(self._appkey, self._host, secretkey, self._clock))

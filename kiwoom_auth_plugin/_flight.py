@@ -19,6 +19,7 @@ class Flight:
     Args:
         issue: what is done.
         refresh: whether it runs while the present token is still used.
+        thread: the one that will run it; None where that is to be started.
     """
 
     __slots__ = (
@@ -34,16 +35,19 @@ class Flight:
         "refused",
         "route",
         "thread",
+        "told",
     )
 
-    def __init__(self, issue: Issue, *, refresh: bool) -> None:
+    def __init__(self, issue: Issue, *, refresh: bool, thread: int | None = None) -> None:
         self._started = time.monotonic()
         self.longest = issue.patience + GRACE
         """Seconds from the start after which nobody waits for it any more."""
         self.event = Event()
         """Happens when it has landed: its outcome is known."""
         self.ended = Event()
-        """Happens when all is done, the cache written too."""
+        """Happens when it is somebody else's turn: the cache is written."""
+        self.told = Event()
+        """Happens when all is done: what it has to tell was told."""
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""
@@ -52,8 +56,8 @@ class Flight:
         self.refused: AccessToken | None = None
         """The token that was refused before it started."""
         self.refresh = refresh
-        self.thread: int | None = None
-        """The thread that runs it, while it does."""
+        self.thread = thread
+        """The thread that runs it, while it does; None before it has one of its own."""
         self._pid = os.getpid()
 
     @property

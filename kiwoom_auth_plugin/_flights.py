@@ -73,7 +73,9 @@ class Flights(ABC):
                 target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
             ).start()
         except RuntimeError as error:
-            self._land(flight, KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host))
+            failure = KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host)
+            failure.local = True  # synchronous calls need none
+            self._land(flight, failure)
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.
@@ -118,7 +120,7 @@ class Flights(ABC):
             TokenEndpointUnreachable: this flight was given up meanwhile.
         """
         with mutex:
-            if flight.landed:
+            if flight.landed or not flight.patience:
                 raise self._overdue(flight.longest - GRACE)
             other = self._turn.flight
             waits = other is not None and (other.patience > 0 or other.thread == threading.get_ident())
@@ -160,6 +162,7 @@ class Flights(ABC):
             if flight.thread not in {None, threading.get_ident()}:
                 return
             flight.landed = True
+            self._leave(flight)
         self._land(flight, None)
 
     def _end_overdue(self) -> None:
@@ -172,9 +175,7 @@ class Flights(ABC):
         """Make the outcome known to all who wait, and keep what it teaches."""
         note = None
         with mutex:
-            flight.thread = None
-            if self._flight is flight:
-                self._flight = None
+            self._leave(flight)
             if isinstance(outcome, AccessToken):
                 if self._is_outdated(outcome, flight):
                     outcome = None
@@ -186,10 +187,17 @@ class Flights(ABC):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
         try:
-            if note:
-                flight.log.tell(note)  # before anybody goes on: what the caller sees has been told
-        finally:
             self._end(flight, outcome)
+            if note:
+                flight.log.tell(note)  # nobody else waits for that: a handler may be slow, or use this very object
+        finally:
+            flight.told.set()
+
+    def _leave(self, flight: Flight) -> None:
+        """Let it be the one under way no more; the mutex is held."""
+        flight.thread = None
+        if self._flight is flight:
+            self._flight = None
 
     def _end(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         try:

@@ -1,15 +1,15 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
-from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Generator, MutableMapping
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _httpx
-from ._keys import Masked
+from ._keys import Masked, awithout_frames, without_frames
 from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, bearer_token
+from ._token import AccessToken, bearer_token, is_bearer
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -34,6 +34,8 @@ class HttpxFlow(_httpx.Auth):
 
         def _present_token(self, exchange: Exchange) -> AccessToken | None: ...
 
+        def _strip(self, headers: MutableMapping[str, Any]) -> None: ...
+
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The same as ``sync_auth_flow``."""
         return self.sync_auth_flow(request)
@@ -46,6 +48,7 @@ class HttpxFlow(_httpx.Auth):
             KiwoomAuthError: there is no token to be had.
         """
         if not self._takes(request.url):
+            self._strip(request.headers)
             yield request
             return
         token = self._present_token(self._by_httpx) or self._source.get(self._by_httpx)
@@ -55,21 +58,21 @@ class HttpxFlow(_httpx.Auth):
         if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
-        refused = self._refused_token(request)
-        if refused is None:
+        if not self._may_be_repeated(request):
             return
-        replacement = self._source.replace(refused, self._by_httpx)
+        replacement = without_frames(lambda: self._source.replace(_token_of(request), self._by_httpx))
         if replacement is None:
             return
         if content is None:
             drop(response)
         response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, look(response))
-        self._source.judge_replacement(replacement.value, accepted=accepted)
+        self._source.judge_replacement(replacement, accepted=accepted)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
         if not self._takes(request.url):
+            self._strip(request.headers)
             yield request
             return
         token = self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)
@@ -79,31 +82,33 @@ class HttpxFlow(_httpx.Auth):
         if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
-        refused = self._refused_token(request)
-        if refused is None:
+        if not self._may_be_repeated(request):
             return
-        replacement = await self._source.areplace(refused, self._by_httpx)
+        replacement = await awithout_frames(lambda: self._source.areplace(_token_of(request), self._by_httpx))
         if replacement is None:
             return
         if content is None:
             await adrop(response)
         response = yield _signed_anew(request, replacement)
         accepted = not refuses_token(response.status_code, await alook(response))
-        self._source.judge_replacement(replacement.value, accepted=accepted)
+        self._source.judge_replacement(replacement, accepted=accepted)
 
     def _takes(self, url: Any) -> bool:
         host = url.raw_host.decode("ascii")
         return self._origin.is_that_of(url.scheme, host, url.port) or self._covers(_origin_of(url))
 
-    def _refused_token(self, request: Any) -> Masked | None:
-        """The token to replace before this request is sent again; None where it is not to be sent again."""
-        token = bearer_token(request.headers.get("Authorization"))
-        if _origin_of(request.url) != self._origin or token is None:
-            return None  # redirected elsewhere, or signed by somebody else
-        if not isinstance(request.stream, _BYTE_STREAMS):
-            self._source.drop_refused(token, self._by_httpx.log)  # a body that cannot be sent again
-            return None
-        return token
+    def _may_be_repeated(self, request: Any) -> bool:
+        """Whether this request, whose token was refused, may be sent again with another."""
+        if _origin_of(request.url) != self._origin or not is_bearer(request.headers.get("Authorization")):
+            return False  # redirected elsewhere, or signed by somebody else
+        if isinstance(request.stream, _BYTE_STREAMS):
+            return True
+        without_frames(lambda: self._source.drop_refused(_token_of(request), self._by_httpx.log))
+        return False  # its body cannot be sent again
+
+
+def _token_of(request: Any) -> Masked:
+    return cast("Masked", bearer_token(request.headers["Authorization"]))
 
 
 def _origin_of(url: Any) -> Origin | None:

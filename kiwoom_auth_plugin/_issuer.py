@@ -5,14 +5,16 @@ library takes from the environment (proxies, CA bundles) applies, except that no
 which is this machine, goes through the environment's proxies (an httpx.Client of the user's has its own mind).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias
 
 import httpx
 import requests
+import urllib3
 
 from . import _httpx
+from ._ahead import unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
 from ._keys import MaskedBytes
@@ -129,7 +131,7 @@ class Issuer:
                 cutoff.watch_body(response.raw)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = _read(response.iter_content(8192))
+                content = _content(response)
                 if not content and response.status_code == HTTPStatus.OK and not _is_framed(headers):
                     raise ConnectionResetError  # http.client takes headers that break off for headers that end
                 return Answer(response.status_code, headers, MaskedBytes(content))
@@ -146,6 +148,7 @@ class Issuer:
         try:
             response = client.send(request, auth=None, follow_redirects=False, stream=True)
             try:
+                cutoff.watch_stream(response.extensions.get("network_stream"))
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
                 content = _read(response.iter_bytes(8192))
@@ -163,6 +166,24 @@ class Issuer:
         if encoding not in _ENCODINGS:
             why = "the answer has an unexpected Content-Encoding; look for a proxy in between"
             raise InvalidTokenResponse(f"{self._host}: {why}", host=self._host)
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """The body as it is sent, its chunks read by http.client: urllib3's own reader has had no bound for a line."""
+    try:
+        while piece := response.raw.read(8192, decode_content=False):
+            yield piece
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
+
+
+def _content(response: requests.Response) -> bytes:
+    if response._content_consumed:  # noqa: SLF001 - a hook of the client's has read it
+        return _read(response.iter_content(8192))
+    content = unpacked(_read(_pieces(response)), response.headers.get("Content-Encoding"), SIZE_LIMIT + 1)
+    if content is None:
+        raise requests.exceptions.ContentDecodingError
+    return content
 
 
 def _is_framed(headers: dict[str, str]) -> bool:
@@ -184,6 +205,7 @@ _MISSING = (ImportError, requests.exceptions.InvalidSchema)
 """What a SOCKS proxy costs without the library that it takes; the words are the library's, and name it."""
 _MISUSE: tuple[type[Exception], ...] = (
     ValueError,
+    TypeError,
     RuntimeError,
     *(module.InvalidURL for module in _httpx.FAMILY),
 )

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from os import PathLike
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
@@ -86,6 +86,26 @@ class Masked(str):
         return "'…'"
 
 
+class Hidden:
+    """A secret in a variable of a frame that is left by an exception: those who cut or copy strings do not see it.
+
+    Args:
+        secret: the secret.
+    """
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: str) -> None:
+        self._secret = Masked(secret)
+
+    def reveal(self) -> Masked:
+        """The secret itself."""
+        return self._secret
+
+    def __repr__(self) -> str:
+        return "Hidden(…)"
+
+
 class MaskedBytes(bytes):
     """Like Masked, for a body that holds a secret."""
 
@@ -107,6 +127,20 @@ def without_frames(do: Callable[[], _T]) -> _T:
     except BaseException as error:  # noqa: BLE001 - whatever it is: it is raised on
         error.__context__ = context
         raise error.with_traceback(None)  # noqa: B904 - as above
+
+
+async def awithout_frames(do: Callable[[], Awaitable[_T]]) -> _T:
+    """Like ``without_frames``, for what is awaited.
+
+    Raises:
+        BaseException: as there.
+    """
+    context = sys.exception()
+    try:
+        return await do()
+    except BaseException as error:  # noqa: BLE001 - as there
+        error.__context__ = context
+        raise error.with_traceback(None)  # noqa: B904 - as there
 
 
 class Secretkey:

@@ -64,7 +64,7 @@ class Log:
         self._on_event = on_event
 
     def tell(self, note: Note) -> None:
-        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm."""
+        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm, but for Ctrl-C."""
         told = AuthEvent(
             note.event,
             self._host,
@@ -79,7 +79,9 @@ class Log:
         if self._on_event is not None:
             try:
                 self._on_event(told)
-            except Exception as error:  # noqa: BLE001 - a user's callable may raise anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's callable may raise anything: sys.exit(), pytest.fail()
                 words = f"on_event raised {type(error).__name__} at {note.event}"
                 self._log(logging.WARNING, told._replace(name="listener.failed", message=words))
 

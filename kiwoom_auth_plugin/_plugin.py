@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from datetime import datetime
 from functools import cached_property
 from os import PathLike
@@ -18,7 +18,18 @@ from ._event import in_thread
 from ._exchange import Exchange
 from ._httpx_flow import HttpxFlow
 from ._issuer import Issuer, Library
-from ._keys import Masked, Secretkey, complain, digest, flaw, masked, read_key_file, read_key_variable
+from ._keys import (
+    Hidden,
+    Masked,
+    Secretkey,
+    complain,
+    digest,
+    flaw,
+    masked,
+    read_key_file,
+    read_key_variable,
+    without_frames,
+)
 from ._log import AuthEvent, Log
 from ._origin import REAL_HOST, Origin
 from ._refusal_hook import Means, RefusalHook
@@ -149,6 +160,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
             r.headers["Authorization"] = token.header
             self._refusal_hook.register(r)
+        else:
+            self._strip(r.headers)
         return r
 
     # The token itself
@@ -192,7 +205,11 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         Args:
             token: the refused token; a newer one stays.
         """
-        refused = Masked(token)
+        hidden = Hidden(token)
+        del token
+        without_frames(lambda: self._invalidate(hidden.reveal()))
+
+    def _invalidate(self, refused: Masked) -> None:
         dropped = self._source.invalidate(refused, self._log)
         self._by_requests.forget(refused, math.inf if dropped is None else dropped.dated)
 
@@ -215,14 +232,13 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
 
     def _revoke_by(self, exchange: Exchange) -> None:
         cached = self._source.cached(self._digest, self._log)
-        token = None if cached is None else Masked(cached.value)
         failure = None
         try:
-            exchange.revoke(token)
+            exchange.revoke(cached)
         except KiwoomAuthError as error:
             failure = error.copy()  # without the traceback, whose frames hold the secretkey
         finally:
-            self._source.invalidate(token, self._log)
+            without_frames(lambda: self._source.invalidate(None if cached is None else cached.value, self._log))
         if failure is not None:
             raise failure
 
@@ -253,6 +269,12 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
                 host=self._host,
             )
         return False
+
+    def _strip(self, headers: MutableMapping[str, Any]) -> None:
+        """Take the token off a request that goes elsewhere, and was signed when it still went to the origin."""
+        token = self._source.token
+        if token is not None and headers.get("Authorization") == token.header:
+            del headers["Authorization"]
 
     # What only one side needs is made when it does: objects may live for one call.
 
@@ -310,4 +332,6 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
 
 
 def _rebuild(kind: type[KiwoomBearerAuth], appkey: str, secretkey: Any, options: dict[str, Any]) -> KiwoomBearerAuth:
-    return kind(appkey, secretkey, **options)
+    hidden = Secretkey(secretkey)
+    del secretkey
+    return kind(appkey, hidden.source, **options)

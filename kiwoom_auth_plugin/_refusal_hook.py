@@ -1,10 +1,11 @@
 """The response hook of a call by requests: reads the answer, and repeats the call once with another token."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import urljoin
 
 import requests
@@ -12,6 +13,7 @@ import urllib3
 
 from ._ahead import decompressed, limit
 from ._exchange import Exchange
+from ._keys import Masked, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
@@ -44,11 +46,13 @@ class RefusalHook:
     Args:
         means: what a repetition takes.
         start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
+        is_spent: whether the call was repeated: then it only sees to it that the token stays at its origin.
     """
 
-    def __init__(self, means: Means, start: int | None = None) -> None:
+    def __init__(self, means: Means, start: int | None = None, *, is_spent: bool = False) -> None:
         self._means = means
         self._start = start
+        self._is_spent = is_spent
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
@@ -66,7 +70,7 @@ class RefusalHook:
         """
         if not self._means.cover(response.request.url or ""):
             return response
-        if self._leads_elsewhere(response):
+        if self._leads_elsewhere(response) or self._is_spent:
             return response
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
@@ -75,24 +79,21 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
-        header = request.headers.get("Authorization")
-        if header is None:
-            return None  # a foreign host has sent it here: requests has taken the token off on the way
-        # After a redirect the header may be one that requests took from a netrc file.
-        if not (refuses_token if is_bearer(header) else refuses_header)(response.status_code, content):
+        judge = _judge_of(request)
+        if judge is None or not judge(response.status_code, content):
             return None
-        refused = bearer_token(header)
+        source, exchange = self._means.source, self._means.exchange
         if not _rewound(request.body, self._start):
-            if refused is not None:
-                self._means.source.drop_refused(refused, self._means.exchange.log)
+            if judge is refuses_token:
+                without_frames(lambda: source.drop_refused(_token_of(request), exchange.log))
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.
         if content is None:
             response.close()
-        if refused is None:
-            return self._means.source.get(self._means.exchange)
-        return self._means.source.replace(refused, self._means.exchange)
+        if judge is refuses_header:
+            return source.get(exchange)
+        return without_frames(lambda: source.replace(_token_of(request), exchange))
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
@@ -104,10 +105,15 @@ class RefusalHook:
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
         repeated.history.append(response)
-        if not self._leads_elsewhere(repeated):
+        if self._leads_elsewhere(repeated):
+            return repeated
+        if repeated.is_redirect:
+            # Of the same call: what it leads to is not repeated once more.
+            self._give_way(request, RefusalHook(self._means, is_spent=True))
+        else:
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
-            self._means.source.judge_replacement(token.value, accepted=accepted)
+            self._means.source.judge_replacement(token, accepted=accepted)
         return repeated
 
     def _leads_elsewhere(self, response: requests.Response) -> bool:
@@ -121,11 +127,15 @@ class RefusalHook:
             or self._means.cover(_redirect_target(response))
         ):
             return False
-        request = response.request
-        request.headers.pop("Authorization", None)
-        # In a new list: requests is walking through this one.
-        request.hooks["response"] = [hook for hook in request.hooks["response"] if hook is not self]
+        response.request.headers.pop("Authorization", None)
+        self._give_way(response.request)
         return True
+
+    def _give_way(self, request: requests.PreparedRequest, *successors: "RefusalHook") -> None:
+        """Leave the request, and those that redirects make of it, to other hooks."""
+        # In a new list: requests is walking through this one.
+        others = [hook for hook in request.hooks["response"] if hook is not self]
+        request.hooks["response"] = [*others, *successors]
 
     def __copy__(self) -> Self:
         return self
@@ -143,6 +153,22 @@ class SpentHook:
     def __call__(self, response: requests.Response, **_send: Any) -> requests.Response:
         """The answer itself."""
         return response
+
+
+def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:
+    """What tells whether an answer refuses what the request carries; None where that is nothing.
+
+    A foreign host may have sent it here: requests has taken the token off on the way. After a redirect it may carry
+    what requests took from a netrc file.
+    """
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    return refuses_token if is_bearer(header) else refuses_header
+
+
+def _token_of(request: requests.PreparedRequest) -> Masked:
+    return cast("Masked", bearer_token(request.headers["Authorization"]))
 
 
 def _redirect_target(response: requests.Response) -> str:

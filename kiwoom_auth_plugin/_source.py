@@ -5,6 +5,7 @@ read without a lock. All else is decided under one mutex, which is never held ac
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import overload
 
@@ -17,7 +18,7 @@ from ._log import Log, Note
 from ._refresh import Refresh
 from ._refused import FUTILE_PAUSE, Refusals
 from ._rest import Rest
-from ._token import LAST_MOMENT, AccessToken
+from ._token import LAST_MOMENT, LONGEST_LIFE, AccessToken
 from .errors import KiwoomAuthError
 
 
@@ -54,7 +55,7 @@ class TokenSource(Flights):
         while True:
             found = self._board(issue)
             if found is None:
-                mine = Flight(issue, refresh=False)
+                mine = Flight(issue, refresh=False, thread=threading.get_ident())
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
@@ -89,7 +90,7 @@ class TokenSource(Flights):
                     raise
             if isinstance(found, AccessToken):
                 return found
-            event = found.ended if found is mine else found.event
+            event = found.told if found is mine else found.event
             while not await event.wait_async(until(limit, found)):
                 self._give_up(found, limit, issue)
             token = found.result(issue.route)
@@ -108,10 +109,10 @@ class TokenSource(Flights):
         """Like ``replace``, without ever blocking the event loop."""
         return _other(refused, await self.aget(issue)) if self.drop_refused(refused, issue.log) else None
 
-    def judge_replacement(self, token: str, *, accepted: bool) -> None:
+    def judge_replacement(self, token: AccessToken, *, accepted: bool) -> None:
         """Note whether the server accepted a token that replaced a refused one."""
         with mutex:
-            if accepted or (self.token is not None and self.token.value == token):
+            if accepted or (self.token is not None and self.token.value == token.value):
                 self._refusals.judge_replacement(self._clock.now(), accepted=accepted)
 
     # Forgetting one
@@ -220,6 +221,8 @@ class TokenSource(Flights):
         former = flight.refused or (self.token if flight.refresh else None)
         if former is None:
             return True
+        if former.dated - token.dated > LONGEST_LIFE:
+            return True  # one of the dates is of a clock that was off
         if token.value != former.value:
             return token.dated >= former.dated
         # The same one, issued once more since: the server has no other at the moment, unless its time is over.

@@ -202,10 +202,12 @@ def pieces_of(client: Any, url: str, how: str, begun: Any = lambda: None, limit:
 
 
 @contextlib.contextmanager
-def raw_server(*answers: Iterable[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+def raw_server(*answers: Iterable[bytes], patience: float | None = None) -> Iterator[tuple[str, list[bytes]]]:
     """A server that answers its connections in turn with bytes, whatever they ask; gives its URL and what it got.
 
-    Each connection gets one answer, piece by piece, as ``answers`` yields them, and is closed after it.
+    Each connection gets one answer, piece by piece, as ``answers`` yields them, and is closed after it. With
+    ``patience`` it is so after as many seconds in which a piece is not taken: a client that is shut down and closed
+    leaves it waiting for a minute.
     """
     got: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -218,6 +220,7 @@ def raw_server(*answers: Iterable[bytes]) -> Iterator[tuple[str, list[bytes]]]:
                     return
                 with connection, contextlib.suppress(OSError):
                     got.append(_read_request(connection))
+                    connection.settimeout(patience)
                     for piece in answer:
                         connection.sendall(piece)
 

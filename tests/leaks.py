@@ -37,7 +37,11 @@ def _parts(error: BaseException) -> Iterator[str]:
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(PACKAGE) and "testing" not in path.parts:
             for name, value in frame.f_locals.items():
-                yield f"{path.name}:{frame.f_code.co_name}: {name} = {_printed(value)}"
+                # Some trackers cut strings before they print them, or keep them as they are, whatever their repr.
+                plain = (
+                    str.__str__(value) if isinstance(value, str) else bytes(value) if isinstance(value, bytes) else ""
+                )
+                yield f"{path.name}:{frame.f_code.co_name}: {name} = {_printed(value)} {plain!r}"
 
 
 def _printed(value: Any) -> str:

@@ -151,6 +151,30 @@ def test_options_that_cannot_be_are_wrong_use(account, kiwoom_auth, options, say
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments", [["token", "hidden"], ["token", "--secretkey=hidden"], ["token", "--key", "hidden"]]
+)
+def test_what_may_be_a_secret_is_not_repeated(kiwoom_auth, arguments):
+    status, output, errors = kiwoom_auth(*arguments)
+    assert (status, output) == (2, "")
+    assert "unrecognized arguments, not shown here" in errors
+    assert "hidden" not in errors
+
+
+@pytest.mark.parametrize("answer", [Answer.as_usual(drip=0.2), Answer.as_usual(delay=30.0)], ids=["drips", "hangs"])
+def test_the_doctor_does_not_wait_for_ever_for_a_call(account, kiwoom_auth, monkeypatch, answer):
+    monkeypatch.setattr(_doctor, "_TIMEOUT", 0.5)
+    account.script(CALL, answer)
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, findings(output)["call"]) == (1, "FAIL")
+    assert "ka10001 was not answered" in output
+
+
+def test_the_doctor_wants_no_more_than_the_head_of_an_answer_to_nothing(account, kiwoom_auth):
+    account.script("/", Answer(200, b"x" * 5_000_000, drip=0.01))
+    assert findings(kiwoom_auth("doctor", "--no-issue")[1])["server"] == "ok"
+
+
 def test_what_the_server_says_is_one_line_of_error(account, kiwoom_auth):
     account.script(TOKEN, recorded.BAD_KEY_PAIR)
     status, output, errors = kiwoom_auth("token")

@@ -1,8 +1,10 @@
 """``on_event``: what the log tells, for machines, told to whom it is done for."""
 
+import asyncio
 import copy
 import logging
 import pickle
+import threading
 
 import pytest
 
@@ -11,7 +13,7 @@ from kiwoom_auth_plugin._log import logger
 from kiwoom_auth_plugin.testing import recorded
 
 from .clients import TR, called, every_client
-from .crowd import Crowd, land
+from .crowd import PATIENCE, Crowd, land
 from .shelf import Shelf
 
 TOKEN = "/oauth2/token"
@@ -130,7 +132,7 @@ def test_a_listener_that_asks_for_a_token_within_the_issue_is_told_so_and_does_n
 
 
 def test_a_listener_that_ends_the_thread_keeps_nobody_waiting(make_auth, kiwoom_emulator):
-    """It is told of the token that was handed back just before those who wait are woken."""
+    """It is told of the token that was handed back once those who wait have theirs."""
 
     def listener(event):
         if event.name == "token.same":
@@ -161,3 +163,56 @@ def test_no_secret_is_in_an_event(make_auth, kiwoom_emulator, heard):
 @pytest.mark.parametrize("again", [lambda auth: pickle.loads(pickle.dumps(auth)), copy.copy, copy.deepcopy])
 def test_copies_tell_the_same_listener(make_auth, again):
     assert again(make_auth(on_event=print))._options()["on_event"] is print
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_a_token_is_not_lost_to_a_listener_that_would_end_everything(make_auth, kiwoom_emulator, caplog, error):
+    def listener(_event):
+        raise error
+
+    auth = make_auth(cache={}, on_event=listener)
+    assert auth.get_token() == auth.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1
+    assert f"on_event raised {error.__name__} at token.issued" in caplog.text
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_nobody_waits_for_whoever_hears_of_a_refresh_that_failed(make_auth, kiwoom_emulator, clock, ask):
+    """A log handler that sends mail, say."""
+    hears, go_on = threading.Event(), threading.Event()
+
+    def listener(event):
+        if event.name == "refresh.failed":
+            hears.set()
+            go_on.wait(PATIENCE)
+
+    auth = make_auth(clock=clock, on_event=listener, timeout=2.0)
+    auth.get_token()
+    clock.advance(24 * 3600 - 60)
+    kiwoom_emulator.clock.advance(24 * 3600 - 60)
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    try:
+        auth.get_token()
+        assert hears.wait(PATIENCE)
+        auth.invalidate(auth.get_token())
+        token = auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
+        assert token == kiwoom_emulator.token
+    finally:
+        go_on.set()
+        land()
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_listener_that_uses_the_object_once_all_is_done_gets_its_token(make_auth, kiwoom_emulator, ask):
+    """It is told of the same token after that has landed; who uses the object then waits for nobody."""
+    heard = []
+
+    def listener(event):
+        if event.name == "token.same":
+            heard.append(auth.get_token())
+
+    auth = make_auth(cache={}, on_event=listener)
+    token = auth.get_token()
+    auth._source.drop_refused(token, auth._log)
+    again = auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
+    assert heard == [again] == [token]

@@ -196,6 +196,13 @@ def test_a_certificate_that_nobody_vouches_for_is_not_taken(library):
     assert error.local
 
 
+def test_a_proxy_without_a_name_is_told_by_requests_too(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hidden@")
+    error = failure_of(TokenEndpointUnreachable, "https://127.0.0.1:1")
+    assert "check HTTPS_PROXY, ALL_PROXY and NO_PROXY" in str(error)
+    assert "hidden" not in str(error)
+
+
 def test_settings_that_cannot_be_used_are_told(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "what://127.0.0.1:1")
     host = "https://127.0.0.1:1"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from kiwoom_auth_plugin import TokenEndpointUnreachable, _event, _flight, _flights
+from kiwoom_auth_plugin import KiwoomAuthError, TokenEndpointUnreachable, _event, _flight, _flights
 from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._token import AccessToken
@@ -400,6 +400,32 @@ def test_one_that_was_given_up_does_not_take_its_turn(make_auth):
     with pytest.raises(TokenEndpointUnreachable, match="within 60 seconds"):
         source._take_turn(flight)
     assert source._turn.flight is None
+
+
+def test_one_whose_time_was_over_before_it_began_does_not_begin(make_auth):
+    """A process that was stopped, say: somebody else may have begun meanwhile."""
+    source = make_auth()._source
+    with pytest.raises(TokenEndpointUnreachable):
+        source._take_turn(_flight.Flight(issue_of(0.0), refresh=False))
+    assert source._turn.flight is None
+
+
+def test_a_signal_handler_that_asks_before_the_flight_has_begun_is_told_at_once(
+    make_auth, kiwoom_emulator, monkeypatch
+):
+    auth = make_auth(cache={})
+    fly = type(auth._source)._fly
+    told = []
+
+    def interrupted(source, *flight_and_issue):
+        with pytest.raises(KiwoomAuthError, match="from within its own AU10001 call"):
+            auth.get_token()
+        told.append(True)
+        fly(source, *flight_and_issue)
+
+    monkeypatch.setattr(type(auth._source), "_fly", interrupted)
+    assert auth.get_token() == kiwoom_emulator.token
+    assert told == [True]
 
 
 def test_one_that_has_most_of_its_time_left_is_waited_for(make_auth):

@@ -1,5 +1,8 @@
 """The right place only: which calls get the token, which are refused, which are left alone."""
 
+from contextlib import aclosing
+
+import httpx
 import pytest
 import requests
 
@@ -114,3 +117,33 @@ def test_other_paths_of_the_host_are_covered(kiwoom_emulator, auth):
     requests.get(f"{kiwoom_emulator.url}?a=b", auth=auth)
     requests.post(f"{kiwoom_emulator.url}/api/other", BODY, auth=auth)
     assert {call.token for call in kiwoom_emulator.journal[1:]} == {kiwoom_emulator.token}
+
+
+@every_module
+def test_a_request_that_was_signed_and_then_sent_elsewhere_loses_the_token(auth, module):
+    request = module.Request("POST", auth.host + TR)
+    next(auth.sync_auth_flow(request))
+    assert request.headers["Authorization"] == f"Bearer {auth.get_token()}"
+    request.url = module.URL("https://example.com/")
+    (sent,) = auth.sync_auth_flow(request)
+    assert "Authorization" not in sent.headers
+    sent.headers["Authorization"] = "Basic abc"
+    (again,) = auth.sync_auth_flow(sent)
+    assert again.headers["Authorization"] == "Basic abc"
+
+
+@pytest.mark.anyio
+async def test_nor_does_it_take_it_along_under_asyncio_or_trio(auth):
+    request = httpx.Request("POST", auth.host + TR)
+    async with aclosing(auth.async_auth_flow(request)) as flow:
+        await anext(flow)
+    request.url = httpx.URL("https://example.com/")
+    async with aclosing(auth.async_auth_flow(request)) as flow:
+        assert "Authorization" not in (await anext(flow)).headers
+
+
+def test_a_prepared_request_that_was_signed_and_then_sent_elsewhere_loses_the_token(auth):
+    prepared = auth(requests.Request("POST", auth.host + TR).prepare())
+    assert prepared.headers["Authorization"] == f"Bearer {auth.get_token()}"
+    prepared.url = "https://example.com/"
+    assert "Authorization" not in auth(prepared).headers

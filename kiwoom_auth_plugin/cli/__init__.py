@@ -35,6 +35,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        known, _, _ = message.partition("unrecognized arguments: ")
+        if known != message:
+            message = "unrecognized arguments, not shown here: they may be secrets, which are never given so"
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

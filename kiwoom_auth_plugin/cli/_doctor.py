@@ -21,6 +21,7 @@ import requests.utils
 
 from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
+from kiwoom_auth_plugin._cutoff import Cutoff
 from kiwoom_auth_plugin._json import json_object
 from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
@@ -176,7 +177,9 @@ def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding
     try:
         with requests.Session() as session:
             session.trust_env = account.host.startswith("https:")
-            return session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False)
+            answer = session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False, stream=True)
+            answer.close()  # its head is enough
+            return answer
     except (requests.RequestException, OSError) as error:
         korean = _korean.of_cause(cause(error), by_proxy=by_proxy)
         return _wrong("server", f"{account.host}: {reason(error, account.host)}", korean)
@@ -231,8 +234,9 @@ def _unissued(account: Account) -> Finding:
 def _called(account: Account) -> Finding:
     """One harmless call, the price of a stock: whether the token serves."""
     try:
-        with requests.Session() as session:
+        with requests.Session() as session, Cutoff(_TIMEOUT) as cutoff:
             session.trust_env = account.host.startswith("https:")
+            session.mount(account.host, cutoff.adapter())
             answer = session.post(
                 f"{account.host}/api/dostk/stkinfo",
                 headers={"api-id": "ka10001"},

@@ -500,7 +500,7 @@ class Model:
             other, now = self._get(pair, holder, now)
         accepted = other.value != token.value and self._accepts(holder, other, now)
         if other.value != token.value:
-            holder.judge_replacement(other.value, accepted=accepted)
+            holder.judge_replacement(other, accepted=accepted)
         if not accepted:
             self.counts.failed += 1
             self._note(now, pair, "failed")
