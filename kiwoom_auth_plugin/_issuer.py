@@ -170,6 +170,7 @@ class Issuer:
 
 def _pieces(response: requests.Response) -> Iterator[bytes]:
     """The body as it is sent, its chunks read by http.client: urllib3's own reader has had no bound for a line."""
+    response.raw.enforce_content_length = True  # what breaks off is an error, with urllib3 1.26 too
     try:
         while piece := response.raw.read(8192, decode_content=False):
             yield piece

@@ -1,6 +1,7 @@
 """What the tests share: a local Kiwoom, auth objects for it, a clock that is moved by hand, a clean environment."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,6 +14,10 @@ from kiwoom_auth_plugin._clock import Clock
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 pytest_plugins = ["kiwoom_auth_plugin.testing"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has it so for what it starts in the background, and the programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STORES = ["test_file_store.py", "test_processes.py", "test_seal.py", "test_shared_store.py"]
 NEEDED = {

@@ -1,6 +1,7 @@
 """``timeout`` bounds an exchange as a whole: a server or a proxy that drips does not hold it."""
 
 import contextlib
+import io
 import socket
 import ssl
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import requests
+import urllib3
 
 from kiwoom_auth_plugin import KiwoomBearerAuth, TokenEndpointUnreachable
 from kiwoom_auth_plugin._cutoff import Cutoff
@@ -157,3 +159,9 @@ def test_ssl_is_what_the_handshake_test_speaks():
     incoming.write(HANDSHAKE)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
+
+
+def test_an_answer_that_a_stand_in_gives_is_taken_as_it_is():
+    raw = urllib3.HTTPResponse(io.BytesIO(b"{}"), {"Set-Cookie": "a=b"}, 200, preload_content=False)
+    request = requests.Request("POST", "https://api.kiwoom.com/").prepare()
+    assert Cutoff(1.0).adapter().build_response(request, raw).json() == {}

@@ -570,3 +570,23 @@ def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_aut
         auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
     assert following.patience
     auth._source._flight = None
+
+
+def test_a_date_of_a_clock_that_is_years_ahead_keeps_no_later_token_out(make_auth, clock):
+    """One answer dated 2100 has got into a store: what others issue after it is not older because of that."""
+    source = make_auth(clock=clock)._source
+    now = clock.now()
+
+    def token(value, dated):
+        return AccessToken(value, now, now + 3600.0, b"", dated)
+
+    flight = _flight.Flight(issue_of(60.0), refresh=False)
+    for ahead, takes in [
+        (0.0, True),
+        (60.0, False),
+        (24 * 3600.0, False),
+        (26 * 3600.0, True),
+        (75 * 365 * 86400.0, True),
+    ]:
+        flight.refused = token("refused", now + ahead)
+        assert source._takes(token("another", now), flight) is takes
