@@ -14,7 +14,9 @@ HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
 _TRACE = re.compile(rb"8(?:0(?:05|10|31)|103)")
-_SAYS_YES = b'"return_code":0'
+_CODE, _YES = b'"return_code"', (b":0", b": 0")
+_END = 512
+"""Bytes, the last of a body, where Kiwoom has the code and its message."""
 
 
 def worth_reading(content_type: str | None, content_length: str | None) -> bool:
@@ -47,12 +49,13 @@ def may_refuse(status: int, body: bytes) -> bool:
 def _ends_well(body: bytes) -> bool:
     """Whether a JSON object has the code 0 towards its end, as Kiwoom's have it, so that nothing else has to be sought.
 
-    After it there is but one closing brace, which is the object's own: the member is not of an object inside. Behind a
-    comma or a brace the name begins there, and has not an escaped quotation mark in it. Other numbers that begin with
-    a 0 (0.0) are no code.
+    After it there is but one closing brace, which is the object's own: the member is not of an object inside. Its name
+    begins there, and has not an escaped quotation mark in it. Other numbers that begin with a 0 (0.0) are no code.
     """
-    at = body.rfind(_SAYS_YES)
-    return at > 0 and body[at - 1] in b",{" and body.count(b"}", at) == 1
+    at = body.rfind(_CODE, -_END)
+    return (
+        at > 0 and body.startswith(_YES, at + len(_CODE)) and body.count(b"}", at) == 1 and body[at - 1 : at] != b"\\"
+    )
 
 
 def refuses_token(status: int, body: bytes | None) -> bool:

@@ -292,6 +292,8 @@ def test_any_headers_are_judged(content_type, content_length):
         (401, b"", True),
         (401, b" " * (READ_LIMIT + 1), True),
         (200, b'{"stk_cd":"008005","return_code":0}', False),
+        (200, b'{"stk_cd": "008005", "return_code": 0}', False),
+        (200, b'{"return_code":0,"stk_cd":"008005"' + b" " * 512 + b"}", True),
         (200, '{"qty":"8010","return_code":0,"return_msg":"정상"}\r\n'.encode(), False),
         (200, b'{"return_code":0,"stk_cd":"008005"}', False),
         (401, b'{"stk_cd":"008005","return_code":0}', True),
@@ -306,7 +308,17 @@ def test_each_refusal_is_seen_at_a_glance(code):
     assert may_refuse(200, str(code).encode())
 
 
-PIECES = ['"return_code"', '"return_code":0', '"return_code":3', '"return_msg":"[8005:x]"', '"x":', '"\\"', "0", "8005"]
+PIECES = [
+    '"return_code"',
+    '"return_code": 0',
+    '"return_code":0',
+    '"return_code":3',
+    '"return_msg":"[8005:x]"',
+    '"x":',
+    '"\\"',
+    "0",
+    "8005",
+]
 pieces = st.lists(st.sampled_from([*PIECES, *'{}[],:"\\ ']), max_size=12)
 """What JSON is made of, and what is none."""
 
