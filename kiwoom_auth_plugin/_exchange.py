@@ -114,7 +114,7 @@ class Exchange:
 
     def cached(self, lookup: Callable[[bytes], AccessToken | None]) -> AccessToken | None:
         """What ``lookup`` finds for the secretkey's digest."""
-        return lookup(digest(self._secretkey.reveal(self._host)))
+        return without_frames(lambda: lookup(digest(self._secretkey.reveal(self._host))))
 
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
@@ -170,7 +170,8 @@ class Exchange:
         """
         if self._store is None:
             return None
-        return self._store.visit(self._seal(self._secretkey.reveal(self._host))).find(_any)
+        store = self._store
+        return without_frames(lambda: store.visit(self._seal(self._secretkey.reveal(self._host))).find(_any))
 
     def revoke(self, cached: AccessToken | None) -> None:
         """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.

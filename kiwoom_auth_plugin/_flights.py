@@ -99,7 +99,8 @@ class Flights(ABC):
         def lookup(digest: bytes) -> AccessToken | None:
             return self._find(digest, flight)
 
-        started = self._clock.monotonic()  # a vault's time counts
+        # From when it was made: its thread may have been late. A vault's time counts, too.
+        started = self._clock.monotonic() - (flight.longest - flight.patience)
         limit = started + (issue.patience - issue.timeout or issue.timeout)
         while (other := self._take_turn(flight)) is not None:
             token = issue.cached(lookup)  # the other may be a refresh: the token is good meanwhile

@@ -118,7 +118,8 @@ class Issuer:
         return isinstance(self.client, requests.Session)
 
     def _post_by_requests(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
-        request = requests.Request("POST", url, headers=_HEADERS, data=body).prepare()
+        hooks = {"response": _without_location}
+        request = requests.Request("POST", url, headers=_HEADERS, data=body, hooks=hooks).prepare()
         session = self.client or requests.Session()
         try:
             if self.client is None:
@@ -168,6 +169,11 @@ class Issuer:
             raise InvalidTokenResponse(f"{self._host}: {why}", host=self._host)
 
 
+def _without_location(response: requests.Response, **_send: Any) -> None:
+    """Keep requests from reading a redirect to its end, which it does though it is not to follow it."""
+    response.headers.pop("Location", None)
+
+
 def _pieces(response: requests.Response) -> Iterator[bytes]:
     """The body as it is sent, its chunks read by http.client: urllib3's own reader has had no bound for a line."""
     response.raw.enforce_content_length = True  # what breaks off is an error, with urllib3 1.26 too
@@ -179,7 +185,8 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
 
 
 def _content(response: requests.Response) -> bytes:
-    if response._content_consumed:  # noqa: SLF001 - a hook of the client's has read it
+    is_stand_in = not isinstance(response.raw, urllib3.HTTPResponse)
+    if is_stand_in or response._content_consumed:  # noqa: SLF001 - a hook of the client's has read it
         return _read(response.iter_content(8192))
     content = unpacked(_read(_pieces(response)), response.headers.get("Content-Encoding"), SIZE_LIMIT + 1)
     if content is None:

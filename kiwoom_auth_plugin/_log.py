@@ -1,6 +1,7 @@
 """What is told of a token: a line for people, fields for machines, an event for ``on_event``, and no secret in any."""
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -64,7 +65,7 @@ class Log:
         self._on_event = on_event
 
     def tell(self, note: Note) -> None:
-        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm, but for Ctrl-C."""
+        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm."""
         told = AuthEvent(
             note.event,
             self._host,
@@ -79,9 +80,9 @@ class Log:
         if self._on_event is not None:
             try:
                 self._on_event(told)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a user's callable may raise anything: sys.exit(), pytest.fail()
+            except BaseException as error:  # pytest.fail(), too
+                if _is_of_a_signal(error):
+                    raise
                 words = f"on_event raised {type(error).__name__} at {note.event}"
                 self._log(logging.WARNING, told._replace(name="listener.failed", message=words))
 
@@ -92,3 +93,9 @@ class Log:
         extra = {f"kiwoom_{name}": value for name, value in fields.items() if name not in {"name", "message"}}
         with suppress(Exception):
             logger.log(level, "%s: appkey %s: %s", self._host, self._appkey, told.message, extra=extra)
+
+
+def _is_of_a_signal(error: BaseException) -> bool:
+    """Whether it may be what a signal handler has raised, to end the program: Ctrl-C, or the exit of a SIGTERM's."""
+    in_main = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and in_main)

@@ -129,7 +129,10 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             except ValueError as malformed:
                 del host
                 raise ValueError(f"the environment variable KIWOOM_HOST: {malformed}") from None
-        return cls(read_key_variable("KIWOOM_APPKEY"), read_key_variable("KIWOOM_SECRETKEY"), **options)
+        try:
+            return cls(read_key_variable("KIWOOM_APPKEY"), read_key_variable("KIWOOM_SECRETKEY"), **options)
+        finally:
+            del options  # a host= that is refused may hold a password
 
     @classmethod
     def from_files(cls, appkey_path: str | PathLike[str], secretkey_path: str | PathLike[str], **options: Any) -> Self:
@@ -144,7 +147,10 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             OSError: a file cannot be read.
             ValueError: a file holds no key; the message names the file.
         """
-        return cls(read_key_file(appkey_path, "appkey"), read_key_file(secretkey_path, "secretkey"), **options)
+        try:
+            return cls(read_key_file(appkey_path, "appkey"), read_key_file(secretkey_path, "secretkey"), **options)
+        finally:
+            del options  # as above
 
     # requests
 
@@ -291,7 +297,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         return RefusalHook(Means(self._prefix, self._origin, self._source, self._by_requests))
 
     def _digest(self) -> bytes:
-        return digest(self._secretkey.reveal(self._host))
+        return without_frames(lambda: digest(self._secretkey.reveal(self._host)))
 
     def _exchange(self, library: Library) -> Exchange:
         issuer = Issuer(self._host, self._client)

@@ -46,13 +46,16 @@ class RefusalHook:
     Args:
         means: what a repetition takes.
         start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
-        is_spent: whether the call was repeated: then it only sees to it that the token stays at its origin.
+        spent_after: the request whose repetition led to others: of those it only sees to it that the token stays at its
+            origin. None: it was not repeated.
     """
 
-    def __init__(self, means: Means, start: int | None = None, *, is_spent: bool = False) -> None:
+    def __init__(
+        self, means: Means, start: int | None = None, *, spent_after: requests.PreparedRequest | None = None
+    ) -> None:
         self._means = means
         self._start = start
-        self._is_spent = is_spent
+        self._spent_after = spent_after
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
@@ -70,7 +73,9 @@ class RefusalHook:
         """
         if not self._means.cover(response.request.url or ""):
             return response
-        if self._leads_elsewhere(response) or self._is_spent:
+        if self._leads_elsewhere(response):
+            return response
+        if self._spent_after is not None and response.request is not self._spent_after:
             return response
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
@@ -109,7 +114,7 @@ class RefusalHook:
             return repeated
         if repeated.is_redirect:
             # Of the same call: what it leads to is not repeated once more.
-            self._give_way(request, RefusalHook(self._means, is_spent=True))
+            self._give_way(request, RefusalHook(self._means, self._start, spent_after=request))
         else:
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
@@ -133,9 +138,9 @@ class RefusalHook:
 
     def _give_way(self, request: requests.PreparedRequest, *successors: "RefusalHook") -> None:
         """Leave the request, and those that redirects make of it, to other hooks."""
-        # In a new list: requests is walking through this one.
+        # A new list, since requests is walking through this one; a new dict, which copies made before do not share.
         others = [hook for hook in request.hooks["response"] if hook is not self]
-        request.hooks["response"] = [*others, *successors]
+        request.hooks = {**request.hooks, "response": [*others, *successors]}
 
     def __copy__(self) -> Self:
         return self

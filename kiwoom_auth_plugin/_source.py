@@ -221,10 +221,9 @@ class TokenSource(Flights):
         former = flight.refused or (self.token if flight.refresh else None)
         if former is None:
             return True
-        if former.dated - token.dated > LONGEST_LIFE:
-            return True  # one of the dates is of a clock that was off
         if token.value != former.value:
-            return token.dated >= former.dated
+            # Or else one of the dates is of a clock that was off.
+            return token.dated >= former.dated or former.dated - token.dated > LONGEST_LIFE
         # The same one, issued once more since: the server has no other at the moment, unless its time is over.
         now = self._clock.now()
         is_recent = flight.refresh or now - token.issued_at < FUTILE_PAUSE

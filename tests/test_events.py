@@ -171,9 +171,20 @@ def test_a_token_is_not_lost_to_a_listener_that_would_end_everything(make_auth, 
         raise error
 
     auth = make_auth(cache={}, on_event=listener)
-    assert auth.get_token() == auth.get_token() == kiwoom_emulator.token
+    crowd = Crowd()
+    crowd.threads(2, auth.get_token)
+    assert crowd.go().outcomes() == [kiwoom_emulator.token] * 2
     assert kiwoom_emulator.issued == 1
     assert f"on_event raised {error.__name__} at token.issued" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_in_the_main_thread_while_a_listener_hears_ends_the_program(make_auth, error):
+    def listener(_event):
+        raise error
+
+    with pytest.raises(error):
+        make_auth(cache={}, on_event=listener).get_token()
 
 
 @pytest.mark.parametrize("ask", ["get_token", "aget_token"])

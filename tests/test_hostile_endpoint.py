@@ -170,3 +170,32 @@ def test_redirects_do_not_make_a_server_that_refuses_look_as_if_it_did_not(make_
         url = f"{kiwoom_emulator.url}/api/dostk/one"
         requests.post(url, headers={"api-id": "x"}, json={}, auth=auth, timeout=30)
     assert kiwoom_emulator.issued <= 5
+
+
+def test_a_prepared_request_that_is_sent_again_is_repeated_again(make_auth, kiwoom_emulator):
+    kiwoom_emulator.reissue = "replace"
+    auth = make_auth(cache={})
+    url = f"{kiwoom_emulator.url}/api/dostk/one"
+    kiwoom_emulator.script("/api/dostk/one", recorded.INVALID_TOKEN, Answer.redirect("/api/dostk/two", 307))
+    with requests.Session() as session:
+        prepared = session.prepare_request(requests.Request("POST", url, headers={"api-id": "x"}, json={}, auth=auth))
+        copy = prepared.copy()
+        assert session.send(prepared, timeout=30).json()["return_code"] == 0
+        for again in (prepared, copy):
+            kiwoom_emulator.refuse_next()
+            answer = session.send(again, timeout=30)
+            assert answer.json()["return_code"] == 0
+            assert len(answer.history) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_a_redirect_without_end_fills_no_memory(status, library):
+    head = f"HTTP/1.1 {status} There\r\nLocation: http://[\r\n\r\n".encode()
+    with raw_server(itertools.chain([head], itertools.repeat(MEGABYTE)), patience=1.0) as (host, _got):
+        tracemalloc.start()
+        answer = in_time(lambda: Issuer(host, None).send("/oauth2/token", b"{}", 1.0, library))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert answer.status == status
+    assert peak < MOST

@@ -1,5 +1,6 @@
 """Sending a message to the token endpoint, by itself: what is sent, what comes back, and what is said of failures."""
 
+import io
 import socket
 import ssl
 import sys
@@ -251,3 +252,21 @@ def test_what_the_hook_of_a_client_raises_is_told():
 def test_an_answer_of_the_emulator_is_read_to_its_end(kiwoom_emulator):
     kiwoom_emulator.script(PATH, Answer.html("x" * 300_000, 500))
     assert len(sent(kiwoom_emulator.url).body) == 300_000
+
+
+class ByHand(requests.adapters.BaseAdapter):
+    """What tests of a user's own put in place of the network."""
+
+    def send(self, request, **_options):
+        response = requests.Response()
+        response.status_code, response.raw, response.request = 200, io.BytesIO(b"{}"), request
+        return response
+
+    def close(self):
+        pass
+
+
+def test_an_adapter_made_by_hand_may_give_any_file():
+    with requests.Session() as session:
+        session.mount("https://", ByHand())
+        assert sent("https://api.kiwoom.com", client=session).body == b"{}"
