@@ -196,8 +196,9 @@ def test_the_table_of_log_events_has_each_and_its_level():
 def test_the_picture_is_what_its_script_draws():
     pictures = TOP / "tests" / "pictures"
     images = [node["uri"] for node in parse(README).findall(docutils.nodes.image)]
-    assert images == [f"tests/pictures/{name}.svg" for name in ("request_path", "calls", "growth")]
-    for measured in ("calls", "growth"):
+    all_measured = ("calls", "growth", "growth_freethreaded")
+    assert images == [f"tests/pictures/{name}.svg" for name in ("request_path", *all_measured)]
+    for measured in all_measured:
         ET.parse(pictures / f"{measured}.svg")
     drawn = runpy.run_path(str(pictures / "request_path.py"))["draw"]()
     assert (pictures / "request_path.svg").read_text(encoding="utf-8") == drawn
