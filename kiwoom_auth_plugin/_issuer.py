@@ -186,7 +186,7 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
 
 def _content(response: requests.Response) -> bytes:
     is_stand_in = not isinstance(response.raw, urllib3.HTTPResponse)
-    if is_stand_in or response._content_consumed:  # noqa: SLF001 - a hook of the client's has read it
+    if is_stand_in or getattr(response, "_content_consumed", False):  # or a hook of the client's has read it
         return _read(response.iter_content(8192))
     content = unpacked(_read(_pieces(response)), response.headers.get("Content-Encoding"), SIZE_LIMIT + 1)
     if content is None:
