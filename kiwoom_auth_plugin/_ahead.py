@@ -9,6 +9,8 @@ from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
 _PAGE_LIMIT = 1024 * 1024
 _WINDOW_BITS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
 """What zlib calls the formats: gzip, zlib, and the bare deflate that some servers send for it."""
+_MEMBERS = 16
+"""Of gzip, beyond the first one: each costs a copy of what comes after it."""
 
 
 def limit(status: int, headers: Mapping[str, str]) -> int:
@@ -43,5 +45,18 @@ def unpacked(body: bytes, encoding: str | None, most: int) -> bytes | None:
     # Several layers grow a millionfold and more, each of them before the next can be counted.
     for bits in _WINDOW_BITS.get(encoding, ()):
         with suppress(zlib.error):
-            return zlib.decompressobj(bits).decompress(body, most)
+            return _inflated(body, bits, most)
     return None
+
+
+def _inflated(body: bytes, bits: int, most: int) -> bytes:
+    """What it makes; of gzip, what its members make (RFC 1952, section 2.2), up to what is none."""
+    member = zlib.decompressobj(bits)
+    content = member.decompress(body, most)
+    with suppress(zlib.error):
+        for _ in range(_MEMBERS):
+            if bits not in _WINDOW_BITS["gzip"] or not member.unused_data or len(content) >= most:
+                break
+            body, member = member.unused_data, zlib.decompressobj(bits)
+            content += member.decompress(body, most - len(content))
+    return content

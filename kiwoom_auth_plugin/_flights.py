@@ -74,8 +74,8 @@ class Flights(ABC):
             ).start()
         except RuntimeError as error:
             failure = KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host)
-            failure.local = True  # synchronous calls need none
-            self._land(flight, failure)
+            failure.local = True
+            self._land(flight, failure, rest=False)  # synchronous calls need none
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.
@@ -172,7 +172,7 @@ class Flights(ABC):
         if flight is not None and flight.is_ours and not flight.patience:
             self._land(flight, None)
 
-    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
+    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None, *, rest: bool = True) -> None:
         """Make the outcome known to all who wait, and keep what it teaches."""
         note = None
         with mutex:
@@ -182,7 +182,7 @@ class Flights(ABC):
                     outcome = None
                 else:
                     note = self._adopt(outcome, flight)
-            elif outcome is not None and not flight.landed:
+            elif outcome is not None and rest and not flight.landed:
                 note = self._rest_after(outcome, flight)
             if not flight.landed or flight.outcome is None or isinstance(outcome, AccessToken):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight

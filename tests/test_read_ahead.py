@@ -422,3 +422,13 @@ def test_what_is_decompressed_has_up_to_16_kib(bits):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_an_empty_body_is_empty_whatever_its_encoding(encoding):
     assert decompressed(b"", encoding) == b""
+
+
+def test_the_members_of_gzip_are_read_one_after_another_up_to_what_is_none():
+    two = gzip.compress(b"one ") + gzip.compress(b"two")
+    assert decompressed(two, "gzip") == b"one two"
+    assert decompressed(two + b"and what is none", "gzip") == b"one two"
+    assert decompressed(gzip.compress(b"") * 1000, "x-gzip") == b""
+    assert decompressed(gzip.compress(bytes(READ_LIMIT)) + gzip.compress(b"x"), "gzip") is None
+    assert decompressed(gzip.compress(bytes(READ_LIMIT)) + gzip.compress(b""), "gzip") == bytes(READ_LIMIT)
+    assert decompressed(zlib.compress(b"one ") + zlib.compress(b"two"), "deflate") == b"one "
