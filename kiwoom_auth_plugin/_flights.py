@@ -118,7 +118,7 @@ class Flights(ABC):
         Who is overdue is waited for no longer: its exchange has sent all that it will.
 
         Raises:
-            TokenEndpointUnreachable: this flight was given up meanwhile.
+            TokenEndpointUnreachable: this flight was given up meanwhile, or its time was over before its thread ran.
         """
         with mutex:
             if flight.landed or not flight.patience:
