@@ -25,9 +25,9 @@ def judged(auth, monkeypatch):
     told = []
     judge = auth._source.judge_replacement
 
-    def judge_replacement(value, *, accepted):
-        told.append((value, accepted))
-        return judge(value, accepted=accepted)
+    def judge_replacement(token, *, accepted):
+        told.append((token.value, accepted))
+        return judge(token, accepted=accepted)
 
     monkeypatch.setattr(
         type(auth._source), "judge_replacement", lambda _self, *args, **kw: judge_replacement(*args, **kw)

@@ -6,7 +6,6 @@ error, in one line.
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 from kiwoom_auth_plugin import __version__
 
 from . import _demo, _doctor, _emulator, _revoke, _status, _token
-from ._account import KEYS, Misuse, add_options, complain
+from ._account import KEYS, Misuse, add_options, complain, silence
 
 __all__ = ["main"]
 
@@ -66,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Misuse as misuse:
         complain(f"error: {misuse}")
         return 2
-    except BrokenPipeError:  # head and less leave early; what is flushed on the way out must still go somewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # head and less leave early
+        silence(sys.stdout)
         return 1
     except OSError as error:  # every KiwoomAuthError is one, too
         complain(f"error: {error}")

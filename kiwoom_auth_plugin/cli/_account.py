@@ -122,5 +122,13 @@ def complain(words: str) -> None:
 def tell(line: str) -> None:
     """Write a line to standard error, wherever that has gone."""
     if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is where it was closed before
-        with suppress(OSError, ValueError):
+        try:
             print(line, file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            silence(sys.stderr)
+
+
+def silence(stream: Any) -> None:
+    """Nobody reads it: what is still to be flushed on the way out must go somewhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
