@@ -17,7 +17,7 @@ from kiwoom_auth_plugin._au10002 import PATH as REVOKE
 from kiwoom_auth_plugin._issuer import Issuer
 from kiwoom_auth_plugin.testing import Answer, recorded
 
-from .clients import in_time, raw_server, token_answer
+from .clients import in_time, plain_answer, raw_server, token_answer
 from .crowd import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -199,3 +199,38 @@ def test_a_redirect_without_end_fills_no_memory(status, library):
         tracemalloc.stop()
     assert answer.status == status
     assert peak < MOST
+
+
+def test_a_signed_request_that_is_sent_elsewhere_by_hand_is_the_callers_whatever_comes(make_auth, kiwoom_emulator):
+    auth = make_auth(cache={})
+    prepared = auth(requests.Request("POST", f"{kiwoom_emulator.url}/api/dostk/one", json={}).prepare())
+    with (
+        raw_server([plain_answer(b'{"return_code":3,"return_msg":"[8005:x]"}')]) as (host, _got),
+        requests.Session() as session,
+    ):
+        prepared.url = f"{host}/api/dostk/one"
+        del prepared.headers["Authorization"]
+        assert session.send(prepared, timeout=30).json()["return_code"] == 3
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_redirect_back_from_elsewhere_is_not_judged(make_auth, kiwoom_emulator):
+    auth = make_auth(cache={})
+    home = f"{kiwoom_emulator.url}/api/dostk/two"
+    with raw_server([plain_answer(b"", "307 Back", f"Location: {home}")]) as (host, _got):
+        kiwoom_emulator.script("/api/dostk/one", Answer.redirect(f"{host}/there", 307))
+        answer = requests.post(
+            f"{kiwoom_emulator.url}/api/dostk/one", headers={"api-id": "x"}, json={}, auth=auth, timeout=30
+        )
+    assert "1513" in answer.text
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_request_whose_header_was_taken_away_is_not_repeated(make_auth, kiwoom_emulator):
+    auth = make_auth(cache={})
+    url = f"{kiwoom_emulator.url}/api/dostk/one"
+    prepared = auth(requests.Request("POST", url, headers={"api-id": "x"}, json={}).prepare())
+    del prepared.headers["Authorization"]
+    with requests.Session() as session:
+        assert "1513" in session.send(prepared, timeout=30).text
+    assert len(kiwoom_emulator.calls("x")) == 1

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from kiwoom_auth_plugin import REAL_HOST, KiwoomAuthError, KiwoomBearerAuth
-from kiwoom_auth_plugin._keys import Masked, MaskedBytes, without_frames
+from kiwoom_auth_plugin._keys import Hidden, Masked, MaskedBytes, without_frames
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
 from .clients import BODY, TR, every_client
@@ -363,3 +363,10 @@ def test_what_interrupts_work_with_secrets_loses_its_frames_and_what_came_of_the
         assert raised.value.__context__ is context
         assert "work" not in [frame.f_code.co_name for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
     assert without_frames(lambda: 5) == 5
+
+
+def test_what_is_hidden_is_shown_by_nothing_but_its_own_word():
+    hidden = Hidden("a-secret")
+    assert hidden.reveal() == "a-secret"
+    assert f"{hidden}{hidden!r}" == "Hidden(…)" * 2
+    assert not hasattr(hidden, "__dict__")
