@@ -75,7 +75,7 @@ class Flights(ABC):
         except RuntimeError as error:
             failure = KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host)
             failure.local = True
-            self._land(flight, failure, rest=False)  # synchronous calls need none
+            self._land(flight, failure, rest=flight.refresh)  # synchronous calls need none
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.
