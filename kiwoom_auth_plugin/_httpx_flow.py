@@ -1,15 +1,15 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
 from collections.abc import AsyncGenerator, Generator, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from . import _httpx
-from ._keys import Masked, awithout_frames, without_frames
+from ._keys import awithout_frames, without_frames
 from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, bearer_token, is_bearer
+from ._token import AccessToken, carried_token, is_bearer
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -60,7 +60,7 @@ class HttpxFlow(_httpx.Auth):
         request = _last_request(response, request)
         if not self._may_be_repeated(request):
             return
-        replacement = without_frames(lambda: self._source.replace(_token_of(request), self._by_httpx))
+        replacement = without_frames(lambda: self._source.replace(carried_token(request.headers), self._by_httpx))
         if replacement is None:
             return
         if content is None:
@@ -84,7 +84,9 @@ class HttpxFlow(_httpx.Auth):
         request = _last_request(response, request)
         if not self._may_be_repeated(request):
             return
-        replacement = await awithout_frames(lambda: self._source.areplace(_token_of(request), self._by_httpx))
+        replacement = await awithout_frames(
+            lambda: self._source.areplace(carried_token(request.headers), self._by_httpx)
+        )
         if replacement is None:
             return
         if content is None:
@@ -103,12 +105,8 @@ class HttpxFlow(_httpx.Auth):
             return False  # redirected elsewhere, or signed by somebody else
         if isinstance(request.stream, _BYTE_STREAMS):
             return True
-        without_frames(lambda: self._source.drop_refused(_token_of(request), self._by_httpx.log))
+        without_frames(lambda: self._source.drop_refused(carried_token(request.headers), self._by_httpx.log))
         return False  # its body cannot be sent again
-
-
-def _token_of(request: Any) -> Masked:
-    return cast("Masked", bearer_token(request.headers["Authorization"]))
 
 
 def _origin_of(url: Any) -> Origin | None:

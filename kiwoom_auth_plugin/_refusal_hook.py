@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 from urllib.parse import urljoin
 
 import requests
@@ -13,11 +13,11 @@ import urllib3
 
 from ._ahead import decompressed, limit
 from ._exchange import Exchange
-from ._keys import Masked, without_frames
+from ._keys import without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, bearer_token, is_bearer
+from ._token import AccessToken, carried_token, is_bearer
 
 
 class Means(NamedTuple):
@@ -90,7 +90,7 @@ class RefusalHook:
         source, exchange = self._means.source, self._means.exchange
         if not _rewound(request.body, self._start):
             if judge is refuses_token:
-                without_frames(lambda: source.drop_refused(_token_of(request), exchange.log))
+                without_frames(lambda: source.drop_refused(carried_token(request.headers), exchange.log))
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.
@@ -98,7 +98,7 @@ class RefusalHook:
             response.close()
         if judge is refuses_header:
             return source.get(exchange)
-        return without_frames(lambda: source.replace(_token_of(request), exchange))
+        return without_frames(lambda: source.replace(carried_token(request.headers), exchange))
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
@@ -170,10 +170,6 @@ def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None]
     if header is None:
         return None
     return refuses_token if is_bearer(header) else refuses_header
-
-
-def _token_of(request: requests.PreparedRequest) -> Masked:
-    return cast("Masked", bearer_token(request.headers["Authorization"]))
 
 
 def _redirect_target(response: requests.Response) -> str:

@@ -1,8 +1,9 @@
 """An access token as this process holds it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 from ._keys import Masked
 
@@ -51,3 +52,8 @@ def is_bearer(header: object) -> TypeGuard[str]:
 def bearer_token(header: object) -> Masked | None:
     """The token in an Authorization header of ours; None where it is somebody else's, or there is none."""
     return Masked(header.removeprefix("Bearer ")) if is_bearer(header) else None
+
+
+def carried_token(headers: Mapping[str, Any]) -> Masked:
+    """The token that the headers of a request of ours carry."""
+    return cast("Masked", bearer_token(headers["Authorization"]))
