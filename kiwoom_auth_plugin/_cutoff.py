@@ -14,8 +14,6 @@ from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class Cutoff:
@@ -72,7 +70,7 @@ class Cutoff:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch the connections of httpx: the ``trace`` extension of a request."""
-        if event == "connection.connect_tcp.complete":
+        if event.endswith(".connect_tcp.complete"):  # of "connection", or of "socks" for one to such a proxy
             self.watch_stream(info["return_value"])
 
     def adapter(self) -> HTTPAdapter:
@@ -88,26 +86,10 @@ class Cutoff:
 
 
 class _WatchedAdapter(HTTPAdapter):
+    """For one call."""
+
     def __init__(self, cutoff: Cutoff) -> None:
-        class Connection(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                connection = super()._new_conn()
-                cutoff.watch(connection)
-                return connection
-
-        class SecureConnection(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                connection = super()._new_conn()
-                cutoff.watch(connection)
-                return connection
-
-        class Pool(HTTPConnectionPool):
-            ConnectionCls = Connection  # pyright: ignore[reportAssignmentType] - a protocol that urllib3's own misses too
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = SecureConnection  # pyright: ignore[reportAssignmentType] - as above
-
-        self._pools: dict[str, Any] = {"http": Pool, "https": SecurePool}
+        self._cutoff = cutoff
         super().__init__()
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
@@ -120,10 +102,25 @@ class _WatchedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        self._watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = self._pools
+        self._watch(manager)
         return manager
+
+    def _watch(self, manager: Any) -> None:
+        pools = manager.pool_classes_by_scheme.items()  # a SOCKS proxy's has its own
+        manager.pool_classes_by_scheme = {scheme: _watched(pool, self._cutoff) for scheme, pool in pools}
+
+
+def _watched(pool: Any, cutoff: Cutoff) -> Any:
+    """The class of a pool whose connections are watched."""
+
+    def _new_conn(self: Any) -> socket.socket:
+        connection: socket.socket = pool.ConnectionCls._new_conn(self)  # noqa: SLF001 - its class's own
+        cutoff.watch(connection)
+        return connection
+
+    kind = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"_new_conn": _new_conn})
+    return type(pool.__name__, (pool,), {"ConnectionCls": kind})

@@ -5,6 +5,7 @@ library takes from the environment (proxies, CA bundles) applies, except that no
 which is this machine, goes through the environment's proxies (an httpx.Client of the user's has its own mind).
 """
 
+import traceback
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias
@@ -83,25 +84,23 @@ class Issuer:
 
     def _failure(self, exception: Exception, path: str, *, cut_off: bool) -> KiwoomAuthError | None:
         """The error that an exception of the library means; None where it means nothing to us."""
-        own_client = self.client is not None
+        if cut_off:
+            return self._unreachable(path, TOO_LONG)  # whatever the library makes of that
         if isinstance(exception, _UNREADABLE):
             words = f"the answer to POST {path} cannot be decompressed; look for a proxy in between"
             return InvalidTokenResponse(f"{self._host}: {words}", host=self._host)
-        if isinstance(exception, _UNREACHABLE) and not isinstance(
-            exception, (*_MISSING, requests.exceptions.InvalidURL)
-        ):
-            why = TOO_LONG if cut_off else reason(exception, self._host)
-            failure: KiwoomAuthError = self._unreachable(path, why)
-            failure.local = not cut_off and is_local(exception)
-        elif isinstance(exception, _MISSING):
+        if isinstance(exception, _MISSING):
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
             failure.local = True
-        elif isinstance(exception, _MISUSE) and not own_client:
+        elif self.client is None and _is_of_a_library(exception) and _is_misuse(exception):
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
             failure = self._unreachable(path, why)
             failure.retryable = False
             failure.local = True
-        elif own_client:
+        elif isinstance(exception, OSError) or _is_of_a_library(exception):
+            failure = self._unreachable(path, reason(exception, self._host))
+            failure.local = is_local(exception)
+        elif self.client is not None:
             # A hook or a transport may raise anything; who waits for a token still needs an answer.
             words = f"client= raised {type(exception).__name__}; check its hooks, transports and proxies"
             failure = KiwoomAuthError(f"{self._host}: POST {path} failed: {words}", host=self._host)
@@ -217,13 +216,24 @@ _MISUSE: tuple[type[Exception], ...] = (
     RuntimeError,
     *(module.InvalidURL for module in _httpx.FAMILY),
 )
-"""What building a client raises where the environment's proxies or CA bundles are malformed."""
+"""What comes of malformed proxies and CA bundles in the environment."""
 _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,
     *(module.DecodingError for module in _httpx.FAMILY),
 )
-_UNREACHABLE: tuple[type[Exception], ...] = (
-    requests.RequestException,
-    *(module.TransportError for module in _httpx.FAMILY),
-    OSError,
+_CLIENTS = frozenset(
+    {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio"}
 )
+_BENEATH_THEM = frozenset({"http", "urllib", "socket", "ssl", "encodings", "idna", "ipaddress"})
+
+
+def _is_of_a_library(exception: Exception) -> bool:
+    """Whether the libraries have raised it; a signal handler's comes from elsewhere."""
+    *_, (innermost, _line) = traceback.walk_tb(exception.__traceback__)
+    modules = type(exception).__module__, innermost.f_globals["__name__"]
+    return any(module.partition(".")[0] in _CLIENTS | _BENEATH_THEM for module in modules)
+
+
+def _is_misuse(exception: Exception) -> bool:
+    is_plain = isinstance(exception, _MISUSE) and not isinstance(exception, OSError)  # a wrong certificate is both
+    return is_plain or isinstance(exception, requests.exceptions.InvalidURL)

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import requests
+import trustme
 import urllib3
 
 from kiwoom_auth_plugin import KiwoomBearerAuth, TokenEndpointUnreachable
 from kiwoom_auth_plugin._cutoff import Cutoff
+from kiwoom_auth_plugin._issuer import Issuer
 
 from .clients import in_time
 
@@ -21,18 +23,24 @@ HEADERS = b"HTTP/1.1 200 OK\r\nX-Padding: "
 UNFRAMED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"  # it would end with the connection
 BODY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{"
 HANDSHAKE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # a TLS record of 16 KiB, which begins a ServerHello
+SOCKS = b"\5\0", b"\5\0\0\1\x7f\0\0\1\0\1"  # no login is needed; it is connected
 PROXY = b"HTTP/1.1 200 Connection established\r\nX-Padding: "
 
 
 @contextlib.contextmanager
-def dripping(beginning: bytes) -> Iterator[int]:
+def dripping(*beginnings: bytes | ssl.SSLContext) -> Iterator[int]:
     """A server that begins to answer and then sends a byte every now and then, until the client has gone; its port."""
     served: list[threading.Thread] = []
 
     def drip(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.recv(65536)
-            connection.sendall(beginning)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            stack.enter_context(connection)
+            for beginning in beginnings:
+                if isinstance(beginning, ssl.SSLContext):
+                    connection = stack.enter_context(beginning.wrap_socket(connection, server_side=True))
+                else:
+                    connection.recv(65536)
+                    connection.sendall(beginning)
             connection.settimeout(0.02)  # the pace
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -114,6 +122,19 @@ async def test_a_proxy_that_drips_does_not_hold_httpx(monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         with pytest.raises(TokenEndpointUnreachable, match="too long"):
             await auth_for("https://api.kiwoom.com").aget_token()
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_a_server_that_drips_behind_a_socks_proxy_does_not_hold_anybody(monkeypatch, tmp_path, library):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("api.kiwoom.com").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+    with dripping(*SOCKS, context, HEADERS) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{port}")
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(lambda: Issuer("https://api.kiwoom.com", None).send("/oauth2/token", b"{}", 0.3, library))
 
 
 def test_a_socks_proxy_that_is_not_there_is_told(monkeypatch):

@@ -1,9 +1,11 @@
 """Sending a message to the token endpoint, by itself: what is sent, what comes back, and what is said of failures."""
 
 import io
+import signal
 import socket
 import ssl
 import sys
+import threading
 from contextlib import contextmanager
 
 import httpx
@@ -211,6 +213,51 @@ def test_settings_that_cannot_be_used_are_told(monkeypatch):
     words = "its settings cannot be used (ValueError); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
     assert str(error) == f"{host}: no answer to POST {PATH}: {words}"
     assert (error.local, error.retryable) == (True, False)
+
+
+@both
+@pytest.mark.parametrize("answer", [b"", b"\5", b"SSH-2.0-OpenSSH_9.6\r\n"])
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # httpcore's
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+def test_a_socks_proxy_that_speaks_something_else_is_told(library, answer, monkeypatch):
+    """What socksio raises, httpcore lets through."""
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{listener.getsockname()[1]}")
+        serving = threading.Thread(target=serve)
+        serving.start()
+        error = failure_of(TokenEndpointUnreachable, "https://127.0.0.1:1", library)
+        serving.join()
+    assert "no answer to POST" in str(error)
+    assert error.retryable
+
+
+@both
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows has no signals")
+@pytest.mark.parametrize("error", [RuntimeError("enough"), ValueError("enough"), TypeError("enough")], ids=repr)
+def test_what_a_signal_handler_raises_is_not_taken_for_the_librarys(library, error):
+    """Whatever it is, only the caller whose thread it came to is concerned."""
+
+    def handle(*_):
+        raise error
+
+    def interrupting():
+        yield b"HTTP/1.1 200 "
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        yield b"OK"
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with raw_server(interrupting()) as (host, _got), pytest.raises(type(error), match="enough"):
+            Issuer(host, None).send(PATH, b"{}", 10.0, library)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_library_that_a_proxy_takes_and_that_is_not_there_is_told(monkeypatch):
