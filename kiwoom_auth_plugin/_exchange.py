@@ -44,13 +44,16 @@ class Issue(Protocol):
 
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
-    ) -> AccessToken:
+    ) -> tuple[AccessToken, Note | None]:
         """A token that ``lookup`` finds for the secretkey's digest, or one of another process, or else a new one.
 
         Args:
             lookup: finds a token that somebody else in this process has issued meanwhile.
             takes: whether a token that another process has issued will do.
             spent: seconds of the patience that are over.
+
+        Returns:
+            The token, and what there is to tell of it once it is in use: a listener may be slow.
 
         Raises:
             KiwoomAuthError: there is none to be had.
@@ -118,19 +121,19 @@ class Exchange:
 
     def __call__(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
-    ) -> AccessToken:
+    ) -> tuple[AccessToken, Note | None]:
         """AU10001, unless ``lookup`` or the store finds a token."""
         return without_frames(lambda: self._obtain(lookup, takes, spent))
 
     def _obtain(
         self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
-    ) -> AccessToken:
+    ) -> tuple[AccessToken, Note | None]:
         # The vault's time and the store's count, so that a flight that was given up does not issue after all.
         limit = self._clock.monotonic() + self.patience - spent
         secretkey = self._secretkey.reveal(self._host)
         found = lookup(digest(secretkey))
         if found is not None:
-            return found
+            return found, None
         issued: list[AccessToken] = []
 
         def issue() -> AccessToken:
@@ -138,12 +141,14 @@ class Exchange:
             return issued[0]
 
         if self._store is None:
-            return issue()
-        visit = self._store.visit(self._seal(secretkey), spent)
-        token = visit.obtain(takes, issue, self._store.lease(self.timeout))
-        if not issued:
-            self._tell_of(token, "token.found", "the store has a token of another process")
-        return token
+            token = issue()
+        else:
+            token = self._store.visit(self._seal(secretkey), spent).obtain(
+                takes, issue, self._store.lease(self.timeout)
+            )
+        if issued:
+            return token, self._news_of(issued[0], "token.issued", "a token was issued")
+        return token, self._news_of(token, "token.found", "the store has a token of another process")
 
     def _issue(self, secretkey: Masked, deadline: float) -> AccessToken:
         def attempt(remaining: float) -> AccessToken:
@@ -152,15 +157,11 @@ class Exchange:
             answer = self._issuer.send(_au10001.PATH, body, remaining, self._library)
             return _au10001.read(answer, host=self._host, secretkey=secretkey, sent_at=sent_at, wall=wall)
 
-        token = self._persist(_au10001.NAME, attempt, deadline)
-        self._tell_of(token, "token.issued", "a token was issued")
-        return token
+        return self._persist(_au10001.NAME, attempt, deadline)
 
-    def _tell_of(self, token: AccessToken, event: str, words: str) -> None:
+    def _news_of(self, token: AccessToken, event: str, words: str) -> Note:
         expires_at = self._clock.shown(token.deadline)
-        self.log.tell(
-            Note(logging.INFO, event, f"{words}; it expires at {expires_at:%Y-%m-%d %H:%M:%S} KST", expires_at)
-        )
+        return Note(logging.INFO, event, f"{words}; it expires at {expires_at:%Y-%m-%d %H:%M:%S} KST", expires_at)
 
     def stored(self) -> AccessToken | None:
         """The token that the store holds; None where there is none, or no store.

@@ -67,7 +67,11 @@ class Flights(ABC):
     # Starting and running one
 
     def _send_off(self, flight: Flight, issue: Issue) -> None:
-        """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit."""
+        """Run the flight in a thread of its own. It is no daemon: a token that was issued is not lost on exit.
+
+        Raises:
+            KiwoomAuthError: no thread is to be had.
+        """
         try:
             threading.Thread(
                 target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
@@ -75,7 +79,7 @@ class Flights(ABC):
         except RuntimeError as error:
             failure = KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host)
             failure.local = True
-            self._land(flight, failure, rest=flight.refresh)  # synchronous calls need none
+            raise failure from None
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.
@@ -86,16 +90,18 @@ class Flights(ABC):
             if flight.landed:
                 return  # abandoned before its thread could start
             flight.thread = threading.get_ident()
+        news: Note | None = None
         try:
-            outcome: AccessToken | KiwoomAuthError = self._bring(flight, issue)
+            outcome: AccessToken | KiwoomAuthError
+            outcome, news = self._bring(flight, issue)
         except KiwoomAuthError as error:
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
             outcome = KiwoomAuthError(why, host=self._host)
-        self._land(flight, outcome)
+        self._land(flight, outcome, news)
 
-    def _bring(self, flight: Flight, issue: Issue) -> AccessToken:
+    def _bring(self, flight: Flight, issue: Issue) -> tuple[AccessToken, Note | None]:
         def lookup(digest: bytes) -> AccessToken | None:
             return self._find(digest, flight)
 
@@ -105,7 +111,7 @@ class Flights(ABC):
         while (other := self._take_turn(flight)) is not None:
             token = issue.cached(lookup)  # the other may be a refresh: the token is good meanwhile
             if token is not None:
-                return token
+                return token, None
             self._refuse_reentry(other)
             left, longest = max(0.0, limit - self._clock.monotonic()), other.patience
             if not other.ended.wait(min(left, longest)) and left <= longest:
@@ -148,7 +154,16 @@ class Flights(ABC):
         """
         if not flight.patience:
             self._land(flight, self._overdue(flight.longest - GRACE))
-        elif time.monotonic() >= limit:
+        else:
+            self._check(limit, issue)
+
+    def _check(self, limit: float, issue: Issue) -> None:
+        """Let the caller wait no longer than up to the limit.
+
+        Raises:
+            TokenEndpointUnreachable: the time is over.
+        """
+        if time.monotonic() >= limit:
             raise self._overdue(issue.timeout)
 
     def _overdue(self, seconds: float) -> TokenEndpointUnreachable:
@@ -172,8 +187,8 @@ class Flights(ABC):
         if flight is not None and flight.is_ours and not flight.patience:
             self._land(flight, None)
 
-    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None, *, rest: bool = True) -> None:
-        """Make the outcome known to all who wait, and keep what it teaches."""
+    def _land(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None, news: Note | None = None) -> None:
+        """Make the outcome known to all who wait, keep what it teaches, and tell the news."""
         note = None
         with mutex:
             self._leave(flight)
@@ -182,15 +197,16 @@ class Flights(ABC):
                     outcome = None
                 else:
                     note = self._adopt(outcome, flight)
-            elif outcome is not None and rest and not flight.landed:
+            elif outcome is not None and not flight.landed:
                 note = self._rest_after(outcome, flight)
             if not flight.landed or flight.outcome is None or isinstance(outcome, AccessToken):
                 flight.outcome = outcome  # what comes late still is the answer for whoever ran the flight
             flight.landed = True
         try:
             self._end(flight, outcome)
-            if note:
-                flight.log.tell(note)  # nobody else waits for that: a handler may be slow, or use this very object
+            for told in (news, note):
+                if told:
+                    flight.log.tell(told)  # nobody else waits for that: a handler may be slow, or use this very object
         finally:
             flight.told.set()
 

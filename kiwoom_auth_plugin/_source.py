@@ -71,6 +71,7 @@ class TokenSource(Flights):
             token = found.result(issue.route)
             if token is not None:
                 return token
+            self._check(limit, issue)
 
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
@@ -96,6 +97,7 @@ class TokenSource(Flights):
             token = found.result(issue.route)
             if token is not None:
                 return token
+            self._check(limit, issue)
 
     def replace(self, refused: str, issue: Issue) -> AccessToken | None:
         """Another token than the refused one; None where there is no other.
@@ -173,6 +175,8 @@ class TokenSource(Flights):
                 flight.refused = self._refusals.latest
                 self._flight = flight
             self._send_off(flight, issue)
+        except KiwoomAuthError as failure:
+            self._land(flight, failure)
         except BaseException:
             self._abandon(flight)
             raise

@@ -10,7 +10,7 @@ import pytest
 
 from kiwoom_auth_plugin import AuthEvent, CredentialsRejected, KiwoomAuthError
 from kiwoom_auth_plugin._log import logger
-from kiwoom_auth_plugin.testing import recorded
+from kiwoom_auth_plugin.testing import Answer, recorded
 
 from .clients import TR, called, every_client
 from .crowd import PATIENCE, Crowd, land
@@ -105,9 +105,9 @@ def test_a_store_and_a_cache_that_fail_are_told(make_auth, kiwoom_emulator, hear
     shelf.fail(OSError("no space left"), "save")
     make_auth(cache=Full(), store=shelf, on_event=heard.append).get_token()
     assert [(event.name, event.store) for event in heard] == [
-        ("token.issued", None),
         ("store.failed", "Shelf"),
         ("cache.failed", None),
+        ("token.issued", None),
     ]
 
 
@@ -123,11 +123,45 @@ def test_a_listener_that_raises_is_warned_of_and_costs_nobody_a_token(make_auth,
 
 
 def test_a_listener_that_asks_for_a_token_within_the_issue_is_told_so_and_does_not_hang(
-    make_auth, kiwoom_emulator, caplog
+    make_auth, kiwoom_emulator, caplog, clock
 ):
-    auth = make_auth(cache={}, on_event=lambda _event: auth.get_token())
+    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
+    auth = make_auth(cache={}, on_event=lambda _event: auth.get_token(), clock=clock)
     assert auth.get_token() == kiwoom_emulator.token
-    assert "on_event raised KiwoomAuthError" in caplog.text
+    assert [record.getMessage().partition(": ")[2].partition(": ")[2] for record in caplog.records] == [
+        "on_event raised KiwoomAuthError at attempt.failed"
+    ]
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_listener_hears_of_a_token_that_is_in_use(make_auth, kiwoom_emulator):
+    """To hang in it, or to be interrupted there, costs nobody the token."""
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def listener(event):
+        assert event.name == "token.issued"
+        hangs.set()
+        assert go_on.wait(PATIENCE)
+
+    auth = make_auth(cache={}, on_event=listener)
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    crowd.go()
+    assert hangs.wait(PATIENCE)
+    assert auth.get_token() == kiwoom_emulator.token
+    go_on.set()
+    assert crowd.outcomes() == [kiwoom_emulator.token]
+    assert kiwoom_emulator.issued == 1
+
+
+def test_ctrl_c_in_a_listener_costs_nobody_the_token(make_auth, kiwoom_emulator):
+    def listener(_event):
+        raise KeyboardInterrupt
+
+    auth = make_auth(cache={}, on_event=listener)
+    with pytest.raises(KeyboardInterrupt):
+        auth.get_token()
+    assert auth.get_token() == kiwoom_emulator.token
     assert kiwoom_emulator.issued == 1
 
 

@@ -220,6 +220,25 @@ def test_where_no_thread_is_to_be_had_the_caller_is_told(make_auth, kiwoom_emula
     assert auth.get_token() == kiwoom_emulator.token
 
 
+def test_who_needs_no_thread_issues_where_a_flight_has_got_none(make_auth, kiwoom_emulator, monkeypatch):
+    wait_for_waiting = watch_waiting(monkeypatch)
+    auth, crowd = make_auth(), Crowd()
+    crowd.threads(3, lambda: next(auth.sync_auth_flow(httpx.Request("GET", auth.host))).headers["Authorization"])
+
+    def refuse(thread, original=threading.Thread.start):
+        if thread.name == "kiwoom-auth-issue":
+            crowd.go()
+            wait_for_waiting(3)
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(KiwoomAuthError, match="no thread for AU10001"):
+        asyncio.run(auth.aget_token())
+    assert crowd.outcomes() == [f"Bearer {kiwoom_emulator.token}"] * 3
+    assert kiwoom_emulator.issued == 1
+
+
 def test_a_bug_in_the_exchange_is_an_error_for_whoever_asks(make_auth, kiwoom_emulator, clock, monkeypatch):
     """In the caller's own thread it may as well be an exception of a signal handler's: that is the caller's."""
     auth = make_auth(clock=clock)

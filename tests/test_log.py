@@ -145,7 +145,7 @@ def test_a_cache_that_fails_is_told(make_auth, kiwoom_emulator, told):
             raise OSError("no space left")
 
     make_auth(cache=Full()).get_token()
-    assert told() == [("token.issued", "INFO"), ("cache.failed", "WARNING")]
+    assert told() == [("cache.failed", "WARNING"), ("token.issued", "INFO")]
 
 
 def test_a_handler_that_raises_costs_nobody_a_token(make_auth, kiwoom_emulator, caplog):

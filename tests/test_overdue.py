@@ -115,7 +115,7 @@ class Late:
     def __call__(self, *_lookup_and_time_spent):
         self.hangs.set()
         self.go_on.wait(PATIENCE)
-        return self._token
+        return self._token, None
 
 
 def test_what_comes_back_late_does_not_replace_a_newer_token(make_auth, kiwoom_emulator, clock):
@@ -593,6 +593,27 @@ def test_a_caller_waits_for_its_time_out_however_many_flights_there_are(make_aut
         auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
     assert following.patience
     auth._source._flight = None
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_caller_whose_time_is_over_does_not_begin_one_of_its_own(make_auth, kiwoom_emulator, monkeypatch, ask):
+    """Somebody else has ended the overdue one it waited for."""
+    now = [100.0]
+    monkeypatch.setattr(_flights, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    auth = make_auth(timeout=60.0)
+
+    class Ended(_flight.Flight):
+        __slots__ = ()
+
+        def result(self, _route):
+            now[0] += 100.0
+            auth._source._flight = None
+
+    auth._source._flight = Ended(issue_of(60.0), refresh=False)
+    auth._source._flight.event.set()
+    with pytest.raises(TokenEndpointUnreachable, match="within 60 seconds"):
+        auth.get_token() if ask == "get_token" else asyncio.run(auth.aget_token())
+    assert not kiwoom_emulator.journal
 
 
 def test_a_date_of_a_clock_that_is_years_ahead_keeps_no_later_token_out(make_auth, clock):
