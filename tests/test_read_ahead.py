@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from kiwoom_auth_plugin import KiwoomBearerAuth
-from kiwoom_auth_plugin._ahead import decompressed
+from kiwoom_auth_plugin._ahead import decompressed, unpacked
 from kiwoom_auth_plugin._refusal import READ_LIMIT
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
@@ -432,3 +432,11 @@ def test_the_members_of_gzip_are_read_one_after_another_up_to_what_is_none():
     assert decompressed(gzip.compress(bytes(READ_LIMIT)) + gzip.compress(b"x"), "gzip") is None
     assert decompressed(gzip.compress(bytes(READ_LIMIT)) + gzip.compress(b""), "gzip") == bytes(READ_LIMIT)
     assert decompressed(zlib.compress(b"one ") + zlib.compress(b"two"), "deflate") == b"one "
+
+
+@pytest.mark.parametrize(
+    ("most", "content"), [(9, "a" * 9), (10, "a" * 10), (15, "a" * 10 + "b" * 5), (30, "a" * 10 + "b" * 10)]
+)
+def test_no_more_is_made_of_the_members_of_gzip_than_is_asked_for(most, content):
+    members = gzip.compress(b"a" * 10) + gzip.compress(b"b" * 10)
+    assert unpacked(members, "gzip", most) == content.encode()
