@@ -30,6 +30,8 @@ class Cutoff:
         self._handles: list[socket.socket] = []
         self.happened = False
         """Whether the time was over before the call was."""
+        self.has_watched = False
+        """Whether there was a connection, to the server or to a proxy."""
 
     def __enter__(self) -> Self:
         with contextlib.suppress(RuntimeError):  # no thread is to be had: each read is still bounded
@@ -54,6 +56,7 @@ class Cutoff:
     def _add(self, handle: socket.socket) -> None:
         with self._mutex:
             self._handles.append(handle)
+            self.has_watched = True
         if self.happened:
             self._cut()
 

@@ -77,9 +77,7 @@ class Flights(ABC):
                 target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
             ).start()
         except RuntimeError as error:
-            failure = KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host)
-            failure.local = True
-            raise failure from None
+            raise KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host) from None
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.
@@ -95,6 +93,8 @@ class Flights(ABC):
             outcome: AccessToken | KiwoomAuthError
             outcome, news = self._bring(flight, issue)
         except KiwoomAuthError as error:
+            if self._is_within_another(flight):
+                raise  # the mistake of this caller, and no business of the others'
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
@@ -135,6 +135,10 @@ class Flights(ABC):
                 return other
             self._turn.flight = flight
             return None
+
+    def _is_within_another(self, flight: Flight) -> bool:
+        other = self._turn.flight
+        return other is not None and other is not flight and other.thread == threading.get_ident()
 
     def _refuse_reentry(self, flight: Flight) -> None:
         if flight.thread == threading.get_ident():

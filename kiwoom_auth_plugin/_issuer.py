@@ -5,6 +5,8 @@ library takes from the environment (proxies, CA bundles) applies, except that no
 which is this machine, goes through the environment's proxies (an httpx.Client of the user's has its own mind).
 """
 
+import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -75,16 +77,18 @@ class Issuer:
         except KiwoomAuthError as error:
             failure = error.copy()
         except Exception as exception:
-            why = self._failure(exception, path, cut_off=cutoff.happened)
+            why = self._failure(exception, path, cutoff)
             if why is None:
-                raise  # not of the library's making: a signal handler's, say
+                raise
             failure = why
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
 
-    def _failure(self, exception: Exception, path: str, *, cut_off: bool) -> KiwoomAuthError | None:
-        """The error that an exception of the library means; None where it means nothing to us."""
-        if cut_off:
+    def _failure(self, exception: Exception, path: str, cutoff: Cutoff) -> KiwoomAuthError | None:
+        """The error that an exception means for all who wait; None where it concerns only the caller it came to."""
+        if self.client is None and _is_an_interrupt(exception):
+            return None
+        if cutoff.happened:
             return self._unreachable(path, TOO_LONG)  # whatever the library makes of that
         if isinstance(exception, _UNREADABLE):
             words = f"the answer to POST {path} cannot be decompressed; look for a proxy in between"
@@ -92,20 +96,21 @@ class Issuer:
         if isinstance(exception, _MISSING):
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
             failure.local = True
-        elif self.client is None and _is_of_a_library(exception) and _is_misuse(exception):
+        elif self.client is None and not cutoff.has_watched and _is_misuse(exception):
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
             failure = self._unreachable(path, why)
             failure.retryable = False
             failure.local = True
-        elif isinstance(exception, OSError) or _is_of_a_library(exception):
+        elif isinstance(exception, _UNREACHABLE) or _package(type(exception).__module__) in _LIBRARIES:
             failure = self._unreachable(path, reason(exception, self._host))
             failure.local = is_local(exception)
-        elif self.client is not None:
-            # A hook or a transport may raise anything; who waits for a token still needs an answer.
-            words = f"client= raised {type(exception).__name__}; check its hooks, transports and proxies"
-            failure = KiwoomAuthError(f"{self._host}: POST {path} failed: {words}", host=self._host)
         else:
-            return None
+            # A hook, a transport or a logging filter may raise anything; who waits for a token still needs an answer.
+            who = "client= raised {}; check its hooks, transports and proxies"
+            if self.client is None:
+                who = "{} was raised; check the filters of your logging, and what patches the HTTP library"
+            words = who.format(type(exception).__name__)
+            failure = KiwoomAuthError(f"{self._host}: POST {path} failed: {words}", host=self._host)
         return failure
 
     def _unreachable(self, path: str, why: str) -> TokenEndpointUnreachable:
@@ -221,19 +226,35 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,
     *(module.DecodingError for module in _httpx.FAMILY),
 )
-_CLIENTS = frozenset(
+_UNREACHABLE: tuple[type[Exception], ...] = (OSError, *(module.TransportError for module in _httpx.FAMILY))
+_LIBRARIES = frozenset(
     {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio"}
 )
-_BENEATH_THEM = frozenset({"http", "urllib", "socket", "ssl", "encodings", "idna", "ipaddress"})
-
-
-def _is_of_a_library(exception: Exception) -> bool:
-    """Whether the libraries have raised it; a signal handler's comes from elsewhere."""
-    *_, (innermost, _line) = traceback.walk_tb(exception.__traceback__)
-    modules = type(exception).__module__, innermost.f_globals["__name__"]
-    return any(module.partition(".")[0] in _CLIENTS | _BENEATH_THEM for module in modules)
 
 
 def _is_misuse(exception: Exception) -> bool:
     is_plain = isinstance(exception, _MISUSE) and not isinstance(exception, OSError)  # a wrong certificate is both
     return is_plain or isinstance(exception, requests.exceptions.InvalidURL)
+
+
+def _is_an_interrupt(exception: Exception) -> bool:
+    """Whether somebody else raised it into this thread: a signal handler, or a time limit of a task queue's.
+
+    Its kind tells: it is neither the libraries' nor Python's own. Python's own can be a signal handler's in the main
+    thread, if it was raised in code of somebody else's.
+    """
+    if isinstance(exception, _UNREACHABLE):
+        return False
+    *_, (innermost, _line) = traceback.walk_tb(exception.__traceback__)
+    if not _is_known(type(exception).__module__):
+        return True
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and not _is_known(innermost.f_globals.get("__name__"))
+
+
+def _is_known(module: object) -> bool:
+    return _package(module) in _LIBRARIES | sys.stdlib_module_names
+
+
+def _package(module: object) -> str:
+    return str(module).partition(".")[0]

@@ -164,16 +164,22 @@ class Work:
         self._thread = threading.Thread(target=self._run, name="kiwoom-auth-store", daemon=True)
 
     def start(self) -> None:
-        """Begin.
+        """Begin; where Python starts no threads any more since the program ends, do it in this one.
 
         Raises:
             RuntimeError: no thread is to be had.
         """
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise
+            self._run()
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end so many seconds at most; tell whether that has come."""
-        self._thread.join(max(0.0, timeout))
+        if self.is_under_way:
+            self._thread.join(max(0.0, timeout))
         return not self.is_under_way
 
     @property
@@ -206,6 +212,14 @@ class Holding(Work):
         self.is_held = False
         self.settled = Event()
         """Happens when the lock is held, or is known not to be had."""
+
+    def start(self) -> None:
+        """Begin, in a thread in any case.
+
+        Raises:
+            RuntimeError: none is to be had.
+        """
+        self._thread.start()
 
     @property
     def is_contended(self) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -280,7 +281,8 @@ class Visit:
         try:
             work.start()
         except RuntimeError as error:  # no thread is to be had
-            self._fails(place, operation, words(error))
+            if threading.main_thread().is_alive():  # or else the rest can be done without
+                self._fails(place, operation, words(error))
             return False
         return True
 

@@ -54,6 +54,8 @@ class TokenSource(Flights):
         limit = limit_of(issue)
         while True:
             found = self._board(issue)
+            if not isinstance(found, AccessToken):
+                self._check(limit, issue)
             if found is None:
                 mine = Flight(issue, refresh=False, thread=threading.get_ident())
                 try:
@@ -71,13 +73,14 @@ class TokenSource(Flights):
             token = found.result(issue.route)
             if token is not None:
                 return token
-            self._check(limit, issue)
 
     async def aget(self, issue: Issue) -> AccessToken:
         """Like ``get``, without ever blocking the event loop."""
         limit = limit_of(issue)
         while True:
             found = self._board(issue)
+            if not isinstance(found, AccessToken):
+                self._check(limit, issue)
             mine = None
             if found is None:
                 mine = Flight(issue, refresh=False)
@@ -97,7 +100,6 @@ class TokenSource(Flights):
             token = found.result(issue.route)
             if token is not None:
                 return token
-            self._check(limit, issue)
 
     def replace(self, refused: str, issue: Issue) -> AccessToken | None:
         """Another token than the refused one; None where there is no other.
@@ -175,8 +177,9 @@ class TokenSource(Flights):
                 flight.refused = self._refusals.latest
                 self._flight = flight
             self._send_off(flight, issue)
-        except KiwoomAuthError as failure:
-            self._land(flight, failure)
+        except KiwoomAuthError as failure:  # no thread; the pause is set
+            self._abandon(flight)
+            issue.log.tell(_of_refresh(failure))
         except BaseException:
             self._abandon(flight)
             raise
@@ -256,10 +259,14 @@ class TokenSource(Flights):
         now = self._clock.now()
         if flight.refresh and self.token is not None and now < self.token.deadline:
             self._refresh.pause(now)
-            words = f"refresh failed, the present token is used on: {failure}"
-            return Note(logging.WARNING, "refresh.failed", words, code=failure.code)
+            return _of_refresh(failure)
         self._rest.begin(failure, now, flight.route)
         return None  # it is raised to whoever asked
+
+
+def _of_refresh(failure: KiwoomAuthError) -> Note:
+    words = f"refresh failed, the present token is used on: {failure}"
+    return Note(logging.WARNING, "refresh.failed", words, code=failure.code)
 
 
 def _other(refused: str, token: AccessToken) -> AccessToken | None:

@@ -1,6 +1,7 @@
 """What callers get when AU10001 fails: each an error of its own, soon, and the server is not stormed."""
 
 import asyncio
+import ctypes
 import logging
 import socket
 import threading
@@ -24,7 +25,7 @@ from kiwoom_auth_plugin import (
 from kiwoom_auth_plugin.testing import Answer, recorded
 
 from .clients import BODY, HEADERS, TR, every_client, in_time
-from .crowd import Crowd, land, watch_waiting
+from .crowd import PATIENCE, Crowd, land, watch_waiting
 from .leaks import shown_by
 
 ERROR_500 = Answer.html("<html>oops</html>", 500)
@@ -214,7 +215,7 @@ def test_where_no_thread_is_to_be_had_the_caller_is_told(make_auth, kiwoom_emula
         with pytest.raises(KiwoomAuthError, match=f"^{auth.host}: no thread for AU10001: can't start new") as caught:
             await auth.aget_token()
         monkeypatch.undo()
-        assert (caught.value.host, caught.value.local) == (auth.host, True)
+        assert caught.value.host == auth.host
 
     asyncio.run(main())  # and who needs no thread is not kept from asking
     assert auth.get_token() == kiwoom_emulator.token
@@ -277,3 +278,97 @@ def test_no_secret_is_reachable_from_the_error_of_a_revocation(make_auth, kiwoom
         auth.revoke() if way == "revoke" else anyio.run(auth.arevoke)
     for secret in (token, kiwoom_emulator.secretkey):
         assert secret not in shown_by(caught.value) + caplog.text
+
+
+def test_whoever_joins_a_refresh_that_gets_no_thread_issues(make_auth, kiwoom_emulator, clock, caplog, monkeypatch):
+    """They do since the present token was refused meanwhile."""
+    wait_for_waiting = watch_waiting(monkeypatch)
+    auth, crowd = make_auth(clock=clock, refresh_margin=3600.0), Crowd()
+    token = auth.get_token()
+    clock.advance(23.5 * 3600)
+    crowd.threads(3, auth.get_token)
+
+    def refuse(thread, original=threading.Thread.start):
+        if thread.name == "kiwoom-auth-issue":
+            auth.invalidate(token)
+            crowd.go()
+            wait_for_waiting(3)
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert auth.get_token() == token
+    assert crowd.outcomes() == [kiwoom_emulator.token] * 3
+    assert kiwoom_emulator.issued == 2
+    assert "refresh failed, the present token is used on" in caplog.text
+
+
+# What user code beneath the libraries raises
+
+
+class JobTimeout(Exception):
+    """As task queues raise it, in whatever code is running."""
+
+
+def test_what_a_logging_filter_raises_answers_all_who_wait(make_auth, kiwoom_emulator, caplog, monkeypatch):
+    def broken(record):
+        return record.missing + 1
+
+    caplog.set_level(logging.INFO, "httpx")
+    logger = logging.getLogger("httpx")
+    monkeypatch.setattr(logger, "filters", [broken])
+    auth, crowd = make_auth(cache={}), Crowd()
+    crowd.threads(8, lambda: next(auth.sync_auth_flow(httpx.Request("GET", auth.host))))
+    outcomes = crowd.go().outcomes()
+    assert {type(outcome) for outcome in outcomes} == {KiwoomAuthError}
+    assert "AttributeError was raised; check the filters of your logging" in str(outcomes[0])
+    assert kiwoom_emulator.issued == 1
+
+
+@pytest.mark.parametrize("client", [None, httpx.Client], ids=["ours", "client="])
+def test_code_without_a_module_may_raise(make_auth, kiwoom_emulator, monkeypatch, client):
+    """It is in nobody's code; in the main thread a signal handler may have raised it."""
+    broken = eval("lambda *_, **__: 1 / 0", {})
+    if client is None:
+        monkeypatch.setattr(requests.Session, "merge_environment_settings", broken)
+    else:
+        client = httpx.Client(event_hooks={"request": [broken]})
+    auth = make_auth(client=client)
+    with pytest.raises(ZeroDivisionError if client is None else KiwoomAuthError):
+        auth.get_token()
+    crowd = Crowd()
+    crowd.threads(1, auth.get_token)
+    (outcome,) = crowd.go().outcomes()
+    assert type(outcome) is KiwoomAuthError
+    assert "ZeroDivisionError" in str(outcome)
+
+
+def test_a_time_limit_that_is_raised_into_the_thread_reaches_the_caller(make_auth, kiwoom_emulator):
+    """Wherever the thread is at the moment: in a library, say."""
+    auth, crowd = make_auth(cache={}), Crowd()
+    threads = []
+
+    def call():
+        threads.append(threading.get_ident())
+        return auth.get_token()
+
+    crowd.threads(1, call)
+    with kiwoom_emulator.hold() as gate:
+        crowd.go()
+        gate.wait_for(1)
+        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0]), ctypes.py_object(JobTimeout))
+    (outcome,) = crowd.outcomes()
+    assert isinstance(outcome, JobTimeout)
+    assert kiwoom_emulator.issued == 1
+
+
+def test_a_time_limit_that_comes_after_the_cut_off_reaches_the_caller(make_auth, monkeypatch):
+    def late(*_args, **_options):
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(PATIENCE)
+        raise JobTimeout
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with pytest.raises(JobTimeout):
+        make_auth(cache={}, timeout=0.1).get_token()

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 
 import anyio
@@ -11,6 +13,8 @@ import pytest
 import requests
 import trio
 import trio.testing
+
+from kiwoom_auth_plugin.stores import FileStore
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
 from .crowd import PATIENCE, Crowd, land, tasks_waiting, watch_waiting
@@ -258,4 +262,43 @@ async def test_a_sync_call_on_the_loops_own_thread_gets_through(auth, kiwoom_emu
             gate.wait_for(1)
             threading.Thread(target=release).start()
             assert auth.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1
+
+
+# The program ends
+
+ENDS = """
+import asyncio, sys, threading
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+def tell():
+    threading.main_thread().join()
+    print("ended", flush=True)
+
+async def main():
+    task = asyncio.ensure_future(auth.aget_token())
+    await asyncio.sleep(0)
+    task.cancel()
+
+url, appkey, secretkey, directory = sys.argv[1:]
+auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(directory))
+threading.Thread(target=tell).start()
+asyncio.run(main())
+"""
+
+
+def test_a_token_that_comes_after_the_program_has_ended_is_in_the_store(make_auth, kiwoom_emulator, tmp_path):
+    """Python 3.12 starts no thread any more then."""
+    pytest.importorskip("filelock", reason="the libraries of the store are not installed")
+    arguments = kiwoom_emulator.url, kiwoom_emulator.appkey, kiwoom_emulator.secretkey, str(tmp_path / "tokens")
+    with (
+        kiwoom_emulator.hold() as gate,
+        subprocess.Popen([sys.executable, "-c", ENDS, *arguments], stdout=subprocess.PIPE, text=True) as program,
+    ):
+        assert program.stdout.readline() == "ended\n"
+        gate.wait_for(1)
+        gate.release()
+        assert program.wait(PATIENCE) == 0
+    assert make_auth(cache={}, store=FileStore(tmp_path / "tokens")).get_token() == kiwoom_emulator.token
     assert kiwoom_emulator.issued == 1

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin.testing import Answer
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
 from .crowd import PATIENCE, run_python
@@ -124,3 +125,21 @@ def test_a_log_handler_may_use_the_auth_object(auth, kiwoom_emulator):
     finally:
         logger.removeHandler(handler)
     assert handler.met == [kiwoom_emulator.token]
+
+
+def test_a_listener_that_uses_another_object_for_the_appkey_harms_nobody_else(make_auth, kiwoom_emulator):
+    """Its own secretkey callable makes it another source, which has to wait for its turn: for itself."""
+    other = make_auth(secretkey=lambda: kiwoom_emulator.secretkey)
+    refused = []
+
+    def listener(event):
+        if event.name == "attempt.failed":
+            with pytest.raises(KiwoomAuthError, match="from within its own AU10001") as caught:
+                other.get_token()
+            refused.append(caught.value)
+
+    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
+    assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
+    assert len(refused) == 1
+    assert other.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1

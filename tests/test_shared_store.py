@@ -835,11 +835,11 @@ def test_looking_at_a_slow_store_while_another_process_issues_is_no_delay_of_its
     class Slow(Shelf):
         def __init__(self):
             super().__init__()
-            self.max_delay = 0.3
+            self.max_delay = 1.0
             self.looks = threading.Semaphore(0)
 
         def load(self, key):
-            self.go_on.wait(0.05)  # what it takes
+            self.go_on.wait(0.2)  # what it takes
             self.looks.release()
             return super().load(key)
 
@@ -1764,3 +1764,25 @@ def test_of_what_hangs_there_are_only_so_many(monkeypatch):
     go_on.set()
     for thread in workers:
         thread.join(PATIENCE)
+
+
+def test_where_no_thread_can_be_started_since_the_program_ends_the_store_is_asked_in_this_one(
+    make_auth, kiwoom_emulator, monkeypatch
+):
+    class Ended:
+        def is_alive(self):
+            return False
+
+    def refuse(thread, original=threading.Thread.start):
+        if thread.name == "kiwoom-auth-store":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        original(thread)
+
+    shelf = Shelf()
+    auth = make_auth(cache={}, store=shelf)
+    with monkeypatch.context() as patches:
+        patches.setattr(threading.Thread, "start", refuse)
+        patches.setattr(threading, "main_thread", Ended)
+        assert auth.get_token() == kiwoom_emulator.token
+    assert shelf.asked.count("save") == 1
+    assert len(shelf.values) == 1
