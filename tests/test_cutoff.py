@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from kiwoom_auth_plugin import KiwoomBearerAuth, TokenEndpointUnreachable
 from kiwoom_auth_plugin._cutoff import Cutoff
 from kiwoom_auth_plugin._issuer import Issuer
 
-from .clients import in_time
+from .clients import in_time, plain_answer, raw_server
 
 HEADERS = b"HTTP/1.1 200 OK\r\nX-Padding: "
 UNFRAMED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"  # it would end with the connection
@@ -186,3 +187,63 @@ def test_an_answer_that_a_stand_in_gives_is_taken_as_it_is():
     raw = urllib3.HTTPResponse(io.BytesIO(b"{}"), {"Set-Cookie": "a=b"}, 200, preload_content=False)
     request = requests.Request("POST", "https://api.kiwoom.com/").prepare()
     assert Cutoff(1.0).adapter().build_response(request, raw).json() == {}
+
+
+# The watch by itself
+
+
+def test_the_thread_that_watches_keeps_no_program_from_ending():
+    with Cutoff(60.0) as cutoff:
+        assert cutoff.happened is False
+        (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        assert timer.daemon
+
+
+def test_what_is_no_connection_any_more_is_not_watched():
+    with socket.socket() as unconnected, socket.socket() as closed, Cutoff(60.0) as cutoff:
+        closed.close()
+        cutoff.watch(closed)
+        cutoff.watch_stream(None)
+        assert not cutoff.has_watched
+        cutoff.watch(unconnected)
+        cutoff._cut()
+        assert cutoff.has_watched
+        assert cutoff.happened is True
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
+def test_what_stands_in_for_an_answer_is_not_watched(error):
+    class StandIn:
+        def fileno(self):
+            raise error
+
+    with Cutoff(60.0) as cutoff:
+        cutoff.watch_body(StandIn())
+        assert not cutoff.has_watched
+
+
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie", "Set-Cookie2"])
+def test_cookies_are_not_read(name):
+    with (
+        raw_server([plain_answer(b"{}", "200 OK", f"{name}: a=b; Version=1", "X: y")]) as (host, _got),
+        Cutoff(60.0) as cutoff,
+        requests.Session() as session,
+    ):
+        session.mount(host, cutoff.adapter())
+        response = session.get(host)
+        assert name not in response.raw._original_response.msg
+        assert response.headers["X"] == "y"
+        assert not response.cookies
+
+
+def test_an_answer_that_http_client_has_not_read_may_be_built():
+    answer = SimpleNamespace(status=200, headers={"X": "y"}, reason="OK")
+    request = requests.Request("GET", "http://127.0.0.1/").prepare()
+    assert Cutoff(60.0).adapter().build_response(request, answer).headers["X"] == "y"
+
+
+def test_the_adapter_passes_on_what_requests_asks_of_a_pool():
+    adapter = Cutoff(60.0).adapter()
+    adapter.init_poolmanager(1, 1, block=True)
+    assert adapter.poolmanager.connection_pool_kw["block"] is True
+    assert adapter.proxy_manager_for("http://127.0.0.1:9", timeout=3.0).connection_pool_kw["timeout"] == 3.0

@@ -14,7 +14,7 @@ import warnings
 import pytest
 import requests
 
-from kiwoom_auth_plugin import KiwoomBearerAuth, _source
+from kiwoom_auth_plugin import KiwoomBearerAuth, _locks, _source
 from kiwoom_auth_plugin.testing import recorded
 
 from .clients import BODY, HEADERS, TR
@@ -244,3 +244,61 @@ def test_a_pool_of_threads_issues_once(auth, kiwoom_emulator):
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         assert set(pool.map(lambda _number: auth.get_token(), range(100))) == {kiwoom_emulator.token}
     assert kiwoom_emulator.issued == 1
+
+
+# The locks by themselves
+
+
+class Forks(list):
+    """In place of ``os.register_at_fork``: keeps what is to be called."""
+
+    def __call__(self, **hooks):
+        self.append(hooks)
+
+
+def is_free(lock):
+    """Whether another thread can have it."""
+    got = []
+
+    def take():
+        if lock.acquire(blocking=False):
+            lock.release()
+            got.append(lock)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return bool(got)
+
+
+@pytest.mark.parametrize("side", ["after_in_parent", "after_in_child"])
+def test_a_fork_waits_for_a_lock_and_leaves_it_free_on_both_sides(monkeypatch, side):
+    forks = Forks()
+    monkeypatch.setattr(os, "register_at_fork", forks, raising=False)
+    lock = _locks.lock_for_the_process()
+    (hooks,) = forks
+    assert hooks.keys() == {"before", "after_in_parent", "after_in_child"}
+    assert is_free(lock)
+    hooks["before"]()
+    assert not is_free(lock)
+    hooks[side]()
+    assert is_free(lock)
+
+
+def test_where_nothing_forks_a_lock_is_one_all_the_same(monkeypatch):
+    monkeypatch.delattr(os, "register_at_fork", raising=False)
+    with _locks.lock_for_the_process() as held:
+        assert held
+
+
+def test_a_lock_that_is_renewed_is_free_and_what_it_guards_is_not_being_changed():
+    holder, process_wide = _locks.Renewed(), _locks.lock_for_the_process()
+    assert holder.busy is False
+    assert _locks.Renewed(process_wide).lock is process_wide
+    lock = holder.lock
+    with lock:
+        holder.busy = True
+        _locks._renew_all()
+        assert holder.busy is False
+        assert is_free(holder.lock)
+        assert not is_free(lock)
