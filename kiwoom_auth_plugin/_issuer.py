@@ -67,13 +67,10 @@ class Issuer:
             raise self._unreachable(path, TOO_LONG)
         post = self._post_by_requests if self._uses_requests(library) else self._post_by_httpx
         cutoff = Cutoff(timeout)
+        failure: KiwoomAuthError
         try:
             with cutoff:
                 answer = post(self._host + path, body, timeout, cutoff)
-            if not cutoff.happened:
-                return answer
-            # What was cut off may look like an answer that ends early.
-            failure: KiwoomAuthError = self._unreachable(path, TOO_LONG)
         except KiwoomAuthError as error:
             failure = error.copy()
         except Exception as exception:
@@ -81,6 +78,10 @@ class Issuer:
             if why is None:
                 raise
             failure = why
+        else:
+            if not cutoff.happened:
+                return answer
+            failure = self._unreachable(path, TOO_LONG)  # what was cut off may look like an answer that ends early
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
 
@@ -185,7 +186,7 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
         while piece := response.raw.read(8192, decode_content=False):
             yield piece
     except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from error
+        raise requests.ConnectionError from error
 
 
 def _content(response: requests.Response) -> bytes:

@@ -92,6 +92,14 @@ def test_a_server_that_drips_does_not_hold_a_client_of_the_users(beginning):
             in_time(auth.get_token)
 
 
+def test_a_connection_that_was_there_before_is_cut_off_too():
+    with dripping(plain_answer(b"{}").replace(b"Connection: close\r\n", b""), BODY) as port, httpx.Client() as client:
+        host = f"http://127.0.0.1:{port}"
+        assert client.get(host).text == "{}"
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(lambda: Issuer(host, client).send("/oauth2/token", b"{}", 0.3, "httpx"))
+
+
 def test_a_server_that_drips_a_body_does_not_hold_a_session_of_the_users():
     with dripping(BODY) as port, requests.Session() as session:
         auth = auth_for(f"http://127.0.0.1:{port}", session)

@@ -1,5 +1,6 @@
 """Sending a message to the token endpoint, by itself: what is sent, what comes back, and what is said of failures."""
 
+import gzip
 import io
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 import requests
 import trustme
 
+from kiwoom_auth_plugin._answer import SIZE_LIMIT
 from kiwoom_auth_plugin._issuer import Issuer
 from kiwoom_auth_plugin._reasons import TOO_LONG
 from kiwoom_auth_plugin.errors import InvalidTokenResponse, KiwoomAuthError, TokenEndpointUnreachable
@@ -239,23 +241,18 @@ def test_a_socks_proxy_that_speaks_something_else_is_told(library, answer, monke
 
 
 @both
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows has no signals")
 @pytest.mark.parametrize("error", [RuntimeError("enough"), ValueError("enough"), TypeError("enough")], ids=repr)
-def test_what_a_signal_handler_raises_is_not_taken_for_the_librarys(library, error):
+def test_what_a_signal_handler_raises_is_not_taken_for_the_librarys(library, error, monkeypatch):
     """Whatever it is, only the caller whose thread it came to is concerned."""
 
     def handle(*_):
         raise error
 
-    def interrupting():
-        yield b"HTTP/1.1 200 "
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
-        yield b"OK"
-
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        with raw_server(interrupting()) as (host, _got), pytest.raises(type(error), match="enough"):
-            Issuer(host, None).send(PATH, b"{}", 10.0, library)
+        with pytest.raises(type(error), match="enough"):
+            Issuer("http://127.0.0.1:1", None).send(PATH, b"{}", 10.0, library)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -317,3 +314,94 @@ def test_an_adapter_made_by_hand_may_give_any_file():
     with requests.Session() as session:
         session.mount("https://", ByHand())
         assert sent("https://api.kiwoom.com", client=session).body == b"{}"
+
+
+# What the libraries are asked for
+
+
+def test_an_answer_that_is_cut_off_is_none():
+    over = threading.Event()
+
+    def unframed():
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}"
+        over.wait(60.0)
+
+    with raw_server(unframed()) as (host, _got):
+        error = failure_of(TokenEndpointUnreachable, host, timeout=0.3)
+        over.set()
+    assert str(error) == f"{host}: no answer to POST {PATH}: {TOO_LONG}"
+
+
+@both
+def test_what_comes_with_a_redirect_is_read_up_to_the_limit(library):
+    sent_pieces = []
+
+    def endless():
+        yield b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 99000000\r\n\r\n"
+        for number in range(99):
+            sent_pieces.append(number)
+            yield b" " * 1_000_000
+
+    with raw_server(endless(), patience=10.0) as (host, _got):
+        answer = sent(host, library)
+    assert answer.status == 302
+    assert SIZE_LIMIT < len(answer.body) < 2 * SIZE_LIMIT
+    assert len(sent_pieces) < 30  # what sockets hold is in it
+
+
+def test_an_httpx_client_of_the_users_is_given_the_time_out():
+    asked = []
+
+    def answer(request):
+        asked.append(request.extensions["timeout"])
+        return httpx.Response(200, content=b"{}")
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        assert sent("http://127.0.0.1", client=client, timeout=7.0).body == b"{}"
+    assert asked == [dict.fromkeys(("connect", "read", "write", "pool"), 7.0)]
+
+
+@both
+def test_a_certificate_that_the_environment_vouches_for_is_taken(library, monkeypatch, tmp_path):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+    with KiwoomEmulator(tls=context) as kiwoom:
+        assert sent(kiwoom.url, library).status == 200
+
+
+@both
+def test_for_plain_http_no_certificates_are_read(library, monkeypatch):
+    """It takes longer than all the rest."""
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr(ssl, "create_default_context", refuse)
+    with raw_server([plain_answer(b"{}")]) as (host, _got):
+        assert sent(host, library).body == b"{}"
+
+
+class Reading(requests.adapters.HTTPAdapter):
+    """Reads the answer, as those do that log it."""
+
+    def send(self, *arguments, **options):
+        response = super().send(*arguments, **options)
+        assert response.content
+        return response
+
+
+def test_an_answer_that_an_adapter_of_the_users_has_read_is_there_all_the_same():
+    with raw_server([plain_answer(b'{"a":1}')]) as (host, _got), requests.Session() as session:
+        session.mount(host, Reading())
+        assert sent(host, client=session).body == b'{"a":1}'
+
+
+@both
+@pytest.mark.parametrize("size", [SIZE_LIMIT, SIZE_LIMIT + 1])
+def test_what_is_decompressed_is_read_up_to_the_limit_and_no_less(library, size):
+    body = gzip.compress(b" " * size)
+    with raw_server([plain_answer(body, "200 OK", "Content-Encoding: gzip")]) as (host, _got):
+        assert len(sent(host, library).body) == size
