@@ -174,7 +174,6 @@ class TokenSource(Flights):
                 if self.token is not token or under_way or not self._refresh.is_due(token, margin, now):
                     return
                 self._refresh.pause(now)  # landing sets it anew
-                flight.refused = self._refusals.latest
                 self._flight = flight
             self._send_off(flight, issue)
         except KiwoomAuthError as failure:  # no thread; the pause is set
