@@ -116,8 +116,7 @@ def test_whoever_had_it_issued_by_a_thread_has_heard_of_it(desk):
 
     async def main():
         task = asyncio.ensure_future(desk.source.aget(desk))
-        while not hangs.is_set():
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(hangs.wait, PATIENCE)
         for _ in range(100):
             await asyncio.sleep(0)
         assert not task.done()
@@ -195,7 +194,7 @@ def test_what_was_refused_leaves_the_cache_even_if_there_is_no_other(desk):
     desk.source.drop_refused(token.value, desk.log)
     assert desk.cache == {KEY: token}  # an event loop does not wait for a mapping
     assert desk.source.cached(lambda: DIGEST, desk.log) is None
-    with pytest.raises(KiwoomAuthError, match="^no$"):
+    with pytest.raises(KiwoomAuthError, match=r"^no$"):
         desk.ask()
     assert desk.cache == {}
     desk.cache[KEY] = another = desk.token("another")
@@ -245,7 +244,7 @@ def test_callers_rest_after_a_failure_unless_a_refresh_has_a_token_left(desk, re
     desk.source.token = None
     assert (note is None) is rests
     if rests:
-        with pytest.raises(KiwoomAuthError, match="^no$"):
+        with pytest.raises(KiwoomAuthError, match=r"^no$"):
             desk.source._board(desk)
     else:
         assert desk.source._board(desk) is None
