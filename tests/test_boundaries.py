@@ -14,8 +14,9 @@ from kiwoom_auth_plugin._clock import Clock
 from kiwoom_auth_plugin._codes import numeric, official_code
 from kiwoom_auth_plugin._keys import Masked, digest, read_key_file
 from kiwoom_auth_plugin._origin import Origin
-from kiwoom_auth_plugin._refusal import READ_LIMIT, refuses_token, worth_reading
-from kiwoom_auth_plugin._token import LAST_MOMENT, LONGEST_LIFE, bearer_token
+from kiwoom_auth_plugin._refusal import READ_LIMIT, may_refuse, refuses_token, worth_reading
+from kiwoom_auth_plugin._seal import _YEAR_10000, _is_number
+from kiwoom_auth_plugin._token import LAST_MOMENT, LONGEST_LIFE, bearer_token, carried_token
 
 HOST = "https://api.kiwoom.com"
 SECRETKEY = "the-Secretkey-0123456789"
@@ -192,3 +193,28 @@ def test_a_host_name_has_up_to_253_characters_and_63_between_its_dots(host, good
     else:
         with pytest.raises(ValueError, match="host must be"):
             Origin.from_host_argument(host)
+
+
+def test_the_token_of_a_request_of_ours_is_that_of_its_header():
+    assert carried_token({"Authorization": "Bearer a-Token"}) == "a-Token"
+
+
+@pytest.mark.parametrize(
+    ("body", "may"),
+    [
+        (b'{"price":8005,"return_code":0}', False),
+        (b'{"of":{"price":8005},"return_code":0}', False),
+        (b'{"price":8005,"of":{"return_code":0}}', True),
+        (b'{"price":8005,"return_code":0,"return_code":8005}', True),  # the last one counts
+        (b'"return_code":0,"price":8005}', True),  # no object
+        (b'{"price":8005,"\\"return_code":0}', True),  # another name, which ends like it
+    ],
+)
+def test_an_answer_that_ends_with_the_code_0_is_not_looked_into(body, may):
+    assert may_refuse(200, body) is may
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_moment_is_as_late_as_the_year_10000(sign):
+    assert _is_number(sign * (_YEAR_10000 - 1.0))
+    assert not _is_number(sign * _YEAR_10000)
