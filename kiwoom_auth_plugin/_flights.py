@@ -140,8 +140,8 @@ class Flights(ABC):
         other = self._turn.flight
         return other is not None and other is not flight and other.thread == threading.get_ident()
 
-    def _refuse_reentry(self, flight: Flight) -> None:
-        if flight.thread == threading.get_ident():
+    def _refuse_reentry(self, flight: Flight | None) -> None:
+        if flight is not None and flight.thread == threading.get_ident():
             raise KiwoomAuthError(
                 f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
                 "the hooks and transports of client=, a secretkey callable and on_event must not use the same object",

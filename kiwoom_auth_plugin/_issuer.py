@@ -21,7 +21,7 @@ from ._ahead import unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
 from ._keys import MaskedBytes
-from ._reasons import TOO_LONG, is_local, reason
+from ._reasons import TOO_LONG, Cause, is_local, reason
 from ._version import __version__
 from .errors import InvalidTokenResponse, KiwoomAuthError, TokenEndpointUnreachable
 
@@ -107,11 +107,12 @@ class Issuer:
             failure.local = is_local(exception)
         else:
             # A hook, a transport or a logging filter may raise anything; who waits for a token still needs an answer.
-            who = "client= raised {}; check its hooks, transports and proxies"
+            words = "client= raised {}; check its hooks, transports and proxies"
             if self.client is None:
-                who = "{} was raised; check the filters of your logging, and what patches the HTTP library"
-            words = who.format(type(exception).__name__)
+                words = _PATCHED if _is_of_others(exception) else Cause.LOST.value
+            words = words.format(type(exception).__name__)
             failure = KiwoomAuthError(f"{self._host}: POST {path} failed: {words}", host=self._host)
+            failure.local = self.client is None
         return failure
 
     def _unreachable(self, path: str, why: str) -> TokenEndpointUnreachable:
@@ -229,8 +230,9 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 )
 _UNREACHABLE: tuple[type[Exception], ...] = (OSError, *(module.TransportError for module in _httpx.FAMILY))
 _LIBRARIES = frozenset(
-    {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio"}
+    {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio", "idna"}
 )
+_PATCHED = "{} was raised; check the filters of your logging, and what patches the HTTP library"
 
 
 def _is_misuse(exception: Exception) -> bool:
@@ -242,19 +244,23 @@ def _is_an_interrupt(exception: Exception) -> bool:
     """Whether somebody else raised it into this thread: a signal handler, or a time limit of a task queue's.
 
     Its kind tells: it is neither the libraries' nor Python's own. Python's own can be a signal handler's in the main
-    thread, if it was raised in code of somebody else's.
+    thread, if code of somebody else's had a part in it. A stack or a memory that is full is the caller's, too.
     """
     if isinstance(exception, _UNREACHABLE):
         return False
-    *_, (innermost, _line) = traceback.walk_tb(exception.__traceback__)
-    if not _is_known(type(exception).__module__):
+    if isinstance(exception, (RecursionError, MemoryError)) or not _is_known(type(exception).__module__):
         return True
-    in_main = threading.current_thread() is threading.main_thread()
-    return in_main and not _is_known(innermost.f_globals.get("__name__"))
+    return threading.current_thread() is threading.main_thread() and _is_of_others(exception)
+
+
+def _is_of_others(exception: Exception) -> bool:
+    """Whether a callback or a signal handler had a part in it."""
+    frames = traceback.walk_tb(exception.__traceback__)
+    return not all(_is_known(frame.f_globals.get("__name__")) for frame, _line in frames)
 
 
 def _is_known(module: object) -> bool:
-    return _package(module) in _LIBRARIES | sys.stdlib_module_names
+    return _package(module) in _LIBRARIES | sys.stdlib_module_names | {_package(__name__)}
 
 
 def _package(module: object) -> str:

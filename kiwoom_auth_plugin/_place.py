@@ -190,8 +190,10 @@ class Work:
     def _run(self) -> None:
         try:
             self.answer = self._do()
-        except BaseException as error:  # noqa: BLE001 - told by whoever waits
-            self.error = error
+        except BaseException as error:
+            self.error = error  # told by whoever waits
+            if threading.current_thread() is not self._thread and not isinstance(error, Exception):
+                raise
 
 
 class Holding(Work):

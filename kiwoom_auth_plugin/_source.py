@@ -210,6 +210,7 @@ class TokenSource(Flights):
                     self._flight = mine
                 return mine
         self._refuse_reentry(flight)
+        self._refuse_reentry(self._turn.flight)  # which that flight may be waiting for
         return flight
 
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:

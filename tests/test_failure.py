@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import logging
 import socket
+import statistics
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -22,9 +23,10 @@ from kiwoom_auth_plugin import (
     TokenEndpointUnreachable,
     _exchange,
 )
+from kiwoom_auth_plugin._issuer import Issuer
 from kiwoom_auth_plugin.testing import Answer, recorded
 
-from .clients import BODY, HEADERS, TR, every_client, in_time
+from .clients import BODY, HEADERS, TR, every_client, in_time, plain_answer, raw_server
 from .crowd import PATIENCE, Crowd, land, watch_waiting
 from .leaks import shown_by
 
@@ -372,3 +374,51 @@ def test_a_time_limit_that_comes_after_the_cut_off_reaches_the_caller(make_auth,
     monkeypatch.setattr(socket, "getaddrinfo", late)
     with pytest.raises(JobTimeout):
         make_auth(cache={}, timeout=0.1).get_token()
+
+
+def test_a_stack_that_is_full_is_the_callers_own(make_auth, kiwoom_emulator, monkeypatch):
+    def full(*_args, **_options):
+        monkeypatch.undo()
+        raise RecursionError
+
+    auth, crowd = make_auth(cache={}), Crowd()
+    crowd.threads(1, auth.get_token)
+    monkeypatch.setattr(socket, "getaddrinfo", full)
+    (outcome,) = crowd.go().outcomes()
+    assert isinstance(outcome, RecursionError)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_what_a_signal_handler_raises_by_way_of_another_module_reaches_the_caller(make_auth, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: statistics.mean([]))
+    with pytest.raises(statistics.StatisticsError):
+        make_auth(cache={}).get_token()
+
+
+def test_a_filter_that_breaks_one_library_leaves_the_other_alone(make_auth, kiwoom_emulator, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "httpx")
+    monkeypatch.setattr(logging.getLogger("httpx"), "filters", [lambda record: record.missing])
+    auth, crowd = make_auth(cache={}), Crowd()
+    crowd.threads(1, lambda: next(auth.sync_auth_flow(httpx.Request("GET", auth.host))))
+    (outcome,) = crowd.go().outcomes()
+    assert "AttributeError was raised" in str(outcome)
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_a_header_that_a_library_cannot_read_is_an_answer_of_no_http(make_auth):
+    header = b"Content-Type: multipart/x; boundary*" + b"9" * 5000 + b"=a\r\n"
+    answer = plain_answer(b"{}").replace(b"Content-Type: application/json;charset=UTF-8\r\n", header)
+    with raw_server([answer], [answer]) as (host, got):
+        auth, crowd = make_auth(host=host), Crowd()
+        crowd.threads(3, auth.get_token)
+        outcomes = crowd.go().outcomes()
+        assert len(got) == 1
+    assert {type(outcome) for outcome in outcomes} == {KiwoomAuthError}
+    assert "what came was no HTTP (ValueError)" in str(outcomes[0])
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_a_name_that_is_no_punycode_is_an_error_of_ours(library):
+    with pytest.raises(KiwoomAuthError) as caught:
+        Issuer("https://xn--0.example", None).send("/oauth2/token", b"{}", 10.0, library)
+    assert "no answer to POST" in str(caught.value)

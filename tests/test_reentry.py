@@ -12,7 +12,7 @@ from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin.testing import Answer
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
-from .crowd import PATIENCE, run_python
+from .crowd import PATIENCE, Crowd, run_python, watch_waiting
 from .traps import session_with
 
 
@@ -143,3 +143,24 @@ def test_a_listener_that_uses_another_object_for_the_appkey_harms_nobody_else(ma
     assert len(refused) == 1
     assert other.get_token() == kiwoom_emulator.token
     assert kiwoom_emulator.issued == 1
+
+
+def test_a_call_that_would_join_who_waits_for_its_own_thread_is_refused(make_auth, kiwoom_emulator, monkeypatch):
+    """An innocent of the other object is already under way, and waits for its turn: for the listener's thread."""
+    wait_for_waiting = watch_waiting(monkeypatch)
+    other = make_auth(secretkey=lambda: kiwoom_emulator.secretkey)
+    crowd, refused = Crowd(), []
+    crowd.threads(1, other.get_token)
+
+    def listener(event):
+        if event.name == "attempt.failed":
+            crowd.go()
+            wait_for_waiting(1)
+            with pytest.raises(KiwoomAuthError, match="from within its own AU10001") as caught:
+                other.get_token()
+            refused.append(caught.value)
+
+    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
+    assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
+    assert crowd.outcomes() == [kiwoom_emulator.token]
+    assert len(refused) == kiwoom_emulator.issued == 1

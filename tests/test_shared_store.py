@@ -1786,3 +1786,26 @@ def test_where_no_thread_can_be_started_since_the_program_ends_the_store_is_aske
         assert auth.get_token() == kiwoom_emulator.token
     assert shelf.asked.count("save") == 1
     assert len(shelf.values) == 1
+
+
+def test_ctrl_c_while_the_store_is_asked_in_this_thread_goes_on(monkeypatch):
+    """Anything else is told of the store."""
+
+    class Ended:
+        def is_alive(self):
+            return False
+
+    def refuse(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading, "main_thread", Ended)
+    with pytest.raises(KeyboardInterrupt):
+        _place.Work(interrupt).start()
+    work = _place.Work(lambda: 1 / 0)
+    work.start()
+    assert work.wait(0.0)
+    assert isinstance(work.error, ZeroDivisionError)
