@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from kiwoom_auth_plugin import REAL_HOST, KiwoomAuthError, KiwoomBearerAuth
-from kiwoom_auth_plugin._keys import Hidden, Masked, MaskedBytes, without_frames
+from kiwoom_auth_plugin._keys import Hidden, Masked, MaskedBytes, awithout_frames, without_frames
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
 from .clients import BODY, TR, every_client
@@ -363,6 +363,26 @@ def test_what_interrupts_work_with_secrets_loses_its_frames_and_what_came_of_the
         assert raised.value.__context__ is context
         assert "work" not in [frame.f_code.co_name for frame, _ in traceback.walk_tb(raised.value.__traceback__)]
     assert without_frames(lambda: 5) == 5
+
+
+@pytest.mark.anyio
+async def test_what_interrupts_awaited_work_keeps_the_context_of_the_caller_and_no_other():
+    async def work():
+        try:
+            b"\xff".decode()
+        except ValueError:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(KeyboardInterrupt) as alone:
+        await awithout_frames(work)
+    try:
+        int("of the caller's")
+    except ValueError as error:
+        before = error
+        with pytest.raises(KeyboardInterrupt) as within:
+            await awithout_frames(work)
+    assert alone.value.__context__ is None
+    assert within.value.__context__ is before
 
 
 def test_what_is_hidden_is_shown_by_nothing_but_its_own_word():

@@ -52,6 +52,11 @@ def test_a_listener_must_be_callable():
 async def coroutine(_event): ...
 
 
+def test_a_listener_is_any_ordinary_callable():
+    for listener in (print, [].append, lambda _event: None, functools.partial(print, "event")):
+        make(on_event=listener)
+
+
 class Awaited:
     async def __call__(self, _event): ...
 

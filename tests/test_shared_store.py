@@ -1745,6 +1745,29 @@ def test_what_hangs_keeps_nothing_else_from_being_done(monkeypatch):
             thread.join(PATIENCE)
 
 
+def test_a_thread_that_has_nothing_left_to_do_makes_room_for_one_and_no_more():
+    backlog, go_on, begun = Backlog("a-backlog"), threading.Event(), threading.Semaphore(0)
+    first_may_go = threading.Event()
+
+    def hang(items):
+        begun.release()
+        (first_may_go if 0 in items else go_on).wait(PATIENCE)
+
+    for number in range(MOST_WORKERS):
+        backlog.add(number, hang, number)
+        assert begun.acquire(timeout=PATIENCE)
+    first = backlog._workers[0]
+    first_may_go.set()
+    first.join(PATIENCE)
+    for number in range(10, 20):
+        backlog.add(number, hang, number)
+    assert sum(thread.name == "a-backlog" for thread in threading.enumerate()) == MOST_WORKERS
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "a-backlog":
+            thread.join(PATIENCE)
+
+
 def test_of_what_hangs_there_are_only_so_many(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(_backlog, "time", SimpleNamespace(monotonic=lambda: now[0]))
