@@ -206,21 +206,24 @@ def test_a_finished_trio_run_is_skipped(monkeypatch):
 def test_waking_a_loop_may_come_back_to_the_event():
     """No lock is held meanwhile: whoever is woken may use it at once, in another thread."""
     event = Event()
-    came_back = threading.Event()
+    woken = []
 
     class Room:
         def wake(self):
-            there_and_back = threading.Thread(target=event.set, daemon=True)
-            there_and_back.start()
-            there_and_back.join(PATIENCE)
-            came_back.set()
+            woken.append(threading.current_thread())
+            if len(woken) == 1:
+                there_and_back = threading.Thread(target=event.set, daemon=True)
+                there_and_back.start()
+                there_and_back.join(PATIENCE)
+                assert not there_and_back.is_alive()
 
     event._rooms["a loop"] = Room()
     setter = threading.Thread(target=event.set, daemon=True)
     setter.start()
     setter.join(PATIENCE)
-    assert came_back.is_set()
     assert not setter.is_alive()
+    assert len(set(woken)) == 2
+    assert not event._rooms
 
 
 def test_many_tasks_of_a_loop_are_woken_by_one_call_to_it(monkeypatch):
