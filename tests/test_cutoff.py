@@ -136,14 +136,14 @@ async def test_a_proxy_that_drips_does_not_hold_httpx(monkeypatch):
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_a_server_that_drips_behind_a_socks_proxy_does_not_hold_anybody(monkeypatch, tmp_path, library):
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("api.kiwoom.com").configure_cert(context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
     with dripping(*SOCKS, context, HEADERS) as port:
-        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{port}")
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{port}")
         with pytest.raises(TokenEndpointUnreachable, match="too long"):
-            in_time(lambda: Issuer("https://api.kiwoom.com", None).send("/oauth2/token", b"{}", 0.3, library))
+            in_time(lambda: Issuer("https://127.0.0.1:1", None).send("/oauth2/token", b"{}", 0.3, library))
 
 
 def test_a_socks_proxy_that_is_not_there_is_told(monkeypatch):

@@ -345,23 +345,19 @@ def test_code_without_a_module_may_raise(make_auth, kiwoom_emulator, monkeypatch
     assert "ZeroDivisionError" in str(outcome)
 
 
-def test_a_time_limit_that_is_raised_into_the_thread_reaches_the_caller(make_auth, kiwoom_emulator):
-    """Wherever the thread is at the moment: in a library, say."""
+def test_a_time_limit_that_is_raised_into_the_thread_reaches_the_caller(make_auth, kiwoom_emulator, monkeypatch):
+    """Wherever the thread is at the moment: in a module of Python's, say."""
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)
+    inject = prototype(("PyThreadState_SetAsyncExc", ctypes.pythonapi))
+    names = {"__name__": "socket", "inject": inject, "here": threading.get_ident, "JobTimeout": JobTimeout}
     auth, crowd = make_auth(cache={}), Crowd()
-    threads = []
-
-    def call():
-        threads.append(threading.get_ident())
-        return auth.get_token()
-
-    crowd.threads(1, call)
-    with kiwoom_emulator.hold() as gate:
-        crowd.go()
-        gate.wait_for(1)
-        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0]), ctypes.py_object(JobTimeout))
-    (outcome,) = crowd.outcomes()
+    crowd.threads(1, auth.get_token)
+    with monkeypatch.context() as patches:
+        patches.setattr(socket, "getaddrinfo", eval("lambda *_args, **_options: inject(here(), JobTimeout)", names))
+        (outcome,) = crowd.go().outcomes()
     assert isinstance(outcome, JobTimeout)
-    assert kiwoom_emulator.issued == 1
+    assert not kiwoom_emulator.journal
+    assert auth.get_token() == kiwoom_emulator.token
 
 
 def test_a_time_limit_that_comes_after_the_cut_off_reaches_the_caller(make_auth, monkeypatch):

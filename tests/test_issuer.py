@@ -231,7 +231,7 @@ def test_a_socks_proxy_that_speaks_something_else_is_told(library, answer, monke
             connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{listener.getsockname()[1]}")
         serving = threading.Thread(target=serve)
         serving.start()
         error = failure_of(TokenEndpointUnreachable, "https://127.0.0.1:1", library)
