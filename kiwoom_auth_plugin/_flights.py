@@ -138,10 +138,10 @@ class Flights(ABC):
 
     def _is_within_another(self, flight: Flight) -> bool:
         other = self._turn.flight
-        return other is not None and other is not flight and other.thread == threading.get_ident()
+        return other is not None and other is not flight and other.is_ours and other.thread == threading.get_ident()
 
     def _refuse_reentry(self, flight: Flight | None) -> None:
-        if flight is not None and flight.thread == threading.get_ident():
+        if flight is not None and flight.is_ours and flight.thread == threading.get_ident():
             raise KiwoomAuthError(
                 f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
                 "the hooks and transports of client=, a secretkey callable and on_event must not use the same object",

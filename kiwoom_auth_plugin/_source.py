@@ -87,6 +87,7 @@ class TokenSource(Flights):
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
+                        self._refuse_reentry(self._turn.flight)  # its own thread would wait for this one
                         self._send_off(mine, issue)
                         limit = limit_of(issue)
                 except BaseException:
@@ -246,8 +247,9 @@ class TokenSource(Flights):
     def _adopt(self, token: AccessToken, flight: Flight) -> Note | None:
         now = self._clock.now()
         previous = self.token
-        if flight.landed and previous is not None and token.issued_at <= previous.issued_at:
-            return None  # it was given up, and there is a newer one by now
+        latest = previous or self._refusals.latest
+        if flight.landed and latest is not None and token.issued_at <= latest.issued_at:
+            return None  # it was given up, and there is a newer one by now, or was
         self.token = token
         self._rest.end()
         self._refresh.draw()

@@ -164,3 +164,20 @@ def test_a_call_that_would_join_who_waits_for_its_own_thread_is_refused(make_aut
     assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
     assert crowd.outcomes() == [kiwoom_emulator.token]
     assert len(refused) == kiwoom_emulator.issued == 1
+
+
+def test_an_asynchronous_call_by_way_of_another_object_is_refused_too(make_auth, kiwoom_emulator):
+    """Its own thread would wait for the one that waits for it."""
+    other = make_auth(secretkey=lambda: kiwoom_emulator.secretkey)
+    refused = []
+
+    def listener(event):
+        if event.name == "attempt.failed":
+            with pytest.raises(KiwoomAuthError, match="from within its own AU10001") as caught:
+                asyncio.run(other.aget_token())
+            refused.append(caught.value)
+
+    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
+    assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
+    assert other.get_token() == kiwoom_emulator.token
+    assert len(refused) == kiwoom_emulator.issued == 1

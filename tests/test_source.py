@@ -279,3 +279,28 @@ def test_what_a_flight_that_was_given_up_brings_is_used_if_it_is_newer(desk, lat
     flight.landed = True
     desk.source._adopt(token, flight)
     assert (desk.source.token is token) is is_used
+
+
+def test_what_a_flight_that_was_given_up_brings_does_not_undo_a_refusal(desk):
+    late = desk.token("late")
+    desk.clock.advance(10.0)
+    desk.brings(desk.token())
+    refused = desk.ask()
+    desk.source.drop_refused(refused.value, desk.log)
+    flight = desk.flight()
+    flight.landed = True
+    desk.source._adopt(late, flight)
+    assert desk.source.token is None
+    assert desk.source.cached(lambda: DIGEST, desk.log) is None  # the cache still has the refused one
+
+
+def test_a_flight_that_has_stayed_in_the_parent_is_nobodys_mistake(desk):
+    """A child's thread may have the number of the one that runs it."""
+    parents = desk.source._turn.flight = desk.flight()
+    parents.thread = threading.get_ident()
+    with pytest.raises(KiwoomAuthError, match="from within its own AU10001"):
+        desk.source._refuse_reentry(parents)
+    assert desk.source._is_within_another(desk.flight())
+    parents._pid = 0
+    desk.source._refuse_reentry(parents)
+    assert not desk.source._is_within_another(desk.flight())
