@@ -1,6 +1,7 @@
 """A flight: one issue under way, which belongs to nobody who waits for it."""
 
 import os
+import threading
 import time
 
 from ._event import Event
@@ -69,6 +70,11 @@ class Flight:
     def is_ours(self) -> bool:
         """Whether it is this process's: what was under way at a fork stays with the parent."""
         return self._pid == os.getpid()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this thread runs it, further up its stack; a child's may have the number of one of the parent's."""
+        return self.is_ours and self.thread == threading.get_ident()
 
     def result(self, route: Route) -> AccessToken | None:
         """The token it brought; None where it was interrupted, or failed in a way that is not the caller's.

@@ -130,7 +130,7 @@ class Flights(ABC):
             if flight.landed or not flight.patience:
                 raise self._overdue(flight.longest - GRACE)
             other = self._turn.flight
-            waits = other is not None and (other.patience > 0 or other.thread == threading.get_ident())
+            waits = other is not None and (other.patience > 0 or other.runs_here)
             if waits and not self._turn.is_free():
                 return other
             self._turn.flight = flight
@@ -138,10 +138,10 @@ class Flights(ABC):
 
     def _is_within_another(self, flight: Flight) -> bool:
         other = self._turn.flight
-        return other is not None and other is not flight and other.is_ours and other.thread == threading.get_ident()
+        return other is not None and other is not flight and other.runs_here
 
     def _refuse_reentry(self, flight: Flight | None) -> None:
-        if flight is not None and flight.is_ours and flight.thread == threading.get_ident():
+        if flight is not None and flight.runs_here:
             raise KiwoomAuthError(
                 f"{self._host}: a call with this auth object was made from within its own AU10001 call: "
                 "the hooks and transports of client=, a secretkey callable and on_event must not use the same object",

@@ -232,6 +232,7 @@ _UNREACHABLE: tuple[type[Exception], ...] = (OSError, *(module.TransportError fo
 _LIBRARIES = frozenset(
     {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio", "idna"}
 )
+_KNOWN = _LIBRARIES | sys.stdlib_module_names | {__name__.partition(".")[0]}
 _PATCHED = "{} was raised; check the filters of your logging, and what patches the HTTP library"
 
 
@@ -260,7 +261,7 @@ def _is_of_others(exception: Exception) -> bool:
 
 
 def _is_known(module: object) -> bool:
-    return _package(module) in _LIBRARIES | sys.stdlib_module_names | {_package(__name__)}
+    return _package(module) in _KNOWN
 
 
 def _package(module: object) -> str:

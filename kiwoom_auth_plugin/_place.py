@@ -172,9 +172,11 @@ class Work:
         try:
             self._thread.start()
         except RuntimeError:
-            if threading.main_thread().is_alive():
+            if not is_ending():
                 raise
             self._run()
+            if not isinstance(self.error, Exception | None):
+                raise self.error from None
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end so many seconds at most; tell whether that has come."""
@@ -190,10 +192,8 @@ class Work:
     def _run(self) -> None:
         try:
             self.answer = self._do()
-        except BaseException as error:
-            self.error = error  # told by whoever waits
-            if threading.current_thread() is not self._thread and not isinstance(error, Exception):
-                raise
+        except BaseException as error:  # noqa: BLE001 - told by whoever waits
+            self.error = error
 
 
 class Holding(Work):
@@ -243,6 +243,11 @@ class Holding(Work):
                     self._leave.get(timeout=lease)
         finally:
             self.settled.set()
+
+
+def is_ending() -> bool:
+    """Whether the main thread has ended: Python 3.12 starts no other any more."""
+    return not threading.main_thread().is_alive()
 
 
 def words(error: BaseException | None) -> str:

@@ -3,7 +3,6 @@
 import errno
 import logging
 import math
-import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -14,7 +13,7 @@ from typing import TypeAlias, TypeVar, cast
 from ._backlog import Backlog
 from ._clock import Clock
 from ._log import Log, Note
-from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, words
+from ._place import MAX_DELAY, Holding, Place, Work, chain, is_ending, place_of, words
 from ._seal import Seal
 from ._token import AccessToken
 from .stores import TokenStore
@@ -281,7 +280,7 @@ class Visit:
         try:
             work.start()
         except RuntimeError as error:  # no thread is to be had
-            if threading.main_thread().is_alive():  # or else the rest can be done without
+            if not is_ending():  # or else the rest can be done without
                 self._fails(place, operation, words(error))
             return False
         return True

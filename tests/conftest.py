@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -108,6 +109,19 @@ def disk(tmp_path):
 
 
 MakeAuth = Callable[..., KiwoomBearerAuth]
+
+
+@pytest.fixture
+def vouched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """For a server at 127.0.0.1: the environment vouches for its certificate."""
+    authority = pytest.importorskip("trustme").CA()  # there is none without a GIL
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    bundle = str(tmp_path / "ca.pem")
+    authority.cert_pem.write_to_path(bundle)
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, bundle)
+    return context
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import requests
-import trustme
 import urllib3
 
 from kiwoom_auth_plugin import KiwoomBearerAuth, TokenEndpointUnreachable
@@ -134,13 +133,8 @@ async def test_a_proxy_that_drips_does_not_hold_httpx(monkeypatch):
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_a_server_that_drips_behind_a_socks_proxy_does_not_hold_anybody(monkeypatch, tmp_path, library):
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
-    with dripping(*SOCKS, context, HEADERS) as port:
+def test_a_server_that_drips_behind_a_socks_proxy_does_not_hold_anybody(monkeypatch, vouched, library):
+    with dripping(*SOCKS, vouched, HEADERS) as port:
         monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{port}")
         with pytest.raises(TokenEndpointUnreachable, match="too long"):
             in_time(lambda: Issuer("https://127.0.0.1:1", None).send("/oauth2/token", b"{}", 0.3, library))

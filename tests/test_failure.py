@@ -360,6 +360,23 @@ def test_a_time_limit_that_is_raised_into_the_thread_reaches_the_caller(make_aut
     assert auth.get_token() == kiwoom_emulator.token
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, TimeoutError])
+def test_what_is_of_pythons_own_kind_is_told_from_a_librarys_in_the_main_thread_only(make_auth, monkeypatch, kind):
+    """And not if the network may raise it."""
+
+    def interrupt(*_args, **_options):
+        raise kind
+
+    auth, crowd = make_auth(cache={}), Crowd()
+    crowd.threads(1, auth.get_token)
+    monkeypatch.setattr(socket, "getaddrinfo", interrupt)
+    with pytest.raises(KiwoomAuthError if kind is TimeoutError else kind):
+        auth.get_token()
+    auth.invalidate("another-token")  # ends the rest
+    (outcome,) = crowd.go().outcomes()
+    assert isinstance(outcome, KiwoomAuthError)
+
+
 def test_a_time_limit_that_comes_after_the_cut_off_reaches_the_caller(make_auth, monkeypatch):
     def late(*_args, **_options):
         for thread in threading.enumerate():

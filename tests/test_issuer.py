@@ -362,13 +362,8 @@ def test_an_httpx_client_of_the_users_is_given_the_time_out():
 
 
 @both
-def test_a_certificate_that_the_environment_vouches_for_is_taken(library, monkeypatch, tmp_path):
-    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
-    with KiwoomEmulator(tls=context) as kiwoom:
+def test_a_certificate_that_the_environment_vouches_for_is_taken(library, vouched):
+    with KiwoomEmulator(tls=vouched) as kiwoom:
         assert sent(kiwoom.url, library).status == 200
 
 

@@ -465,7 +465,7 @@ def test_nobody_waits_beyond_the_limit(monkeypatch):
 def test_how_long_it_waits_for_its_turn(make_auth, clock, patience, waits):
     source = make_auth(clock=clock)._source
     waited = []
-    other = SimpleNamespace(patience=60.0, thread=None, is_ours=True)
+    other = SimpleNamespace(patience=60.0, runs_here=False)
     other.ended = SimpleNamespace(has_happened=False, wait=waited.append)
     source._turn = SimpleNamespace(flight=other, is_free=lambda: False)
     issue = SimpleNamespace(timeout=10.0, patience=patience, cached=lambda _lookup: clock.advance(3.0))

@@ -127,15 +127,16 @@ def test_a_log_handler_may_use_the_auth_object(auth, kiwoom_emulator):
     assert handler.met == [kiwoom_emulator.token]
 
 
-def test_a_listener_that_uses_another_object_for_the_appkey_harms_nobody_else(make_auth, kiwoom_emulator):
-    """Its own secretkey callable makes it another source, which has to wait for its turn: for itself."""
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_listener_that_uses_another_object_for_the_appkey_harms_nobody_else(make_auth, kiwoom_emulator, ask):
+    """Its own secretkey callable makes it another source, which has to wait for its turn: for itself, whichever way."""
     other = make_auth(secretkey=lambda: kiwoom_emulator.secretkey)
     refused = []
 
     def listener(event):
         if event.name == "attempt.failed":
             with pytest.raises(KiwoomAuthError, match="from within its own AU10001") as caught:
-                other.get_token()
+                other.get_token() if ask == "get_token" else asyncio.run(other.aget_token())
             refused.append(caught.value)
 
     kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
@@ -163,21 +164,4 @@ def test_a_call_that_would_join_who_waits_for_its_own_thread_is_refused(make_aut
     kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
     assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
     assert crowd.outcomes() == [kiwoom_emulator.token]
-    assert len(refused) == kiwoom_emulator.issued == 1
-
-
-def test_an_asynchronous_call_by_way_of_another_object_is_refused_too(make_auth, kiwoom_emulator):
-    """Its own thread would wait for the one that waits for it."""
-    other = make_auth(secretkey=lambda: kiwoom_emulator.secretkey)
-    refused = []
-
-    def listener(event):
-        if event.name == "attempt.failed":
-            with pytest.raises(KiwoomAuthError, match="from within its own AU10001") as caught:
-                asyncio.run(other.aget_token())
-            refused.append(caught.value)
-
-    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
-    assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
-    assert other.get_token() == kiwoom_emulator.token
     assert len(refused) == kiwoom_emulator.issued == 1

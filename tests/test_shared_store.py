@@ -1789,43 +1789,36 @@ def test_of_what_hangs_there_are_only_so_many(monkeypatch):
         thread.join(PATIENCE)
 
 
-def test_where_no_thread_can_be_started_since_the_program_ends_the_store_is_asked_in_this_one(
-    make_auth, kiwoom_emulator, monkeypatch
-):
-    class Ended:
-        def is_alive(self):
-            return False
+@pytest.fixture
+def ending(monkeypatch):
+    """As if the main thread had ended: a store gets no thread any more."""
 
     def refuse(thread, original=threading.Thread.start):
         if thread.name == "kiwoom-auth-store":
             raise RuntimeError("can't create new thread at interpreter shutdown")
         original(thread)
 
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading, "main_thread", lambda: SimpleNamespace(is_alive=lambda: False))
+
+
+@pytest.mark.usefixtures("ending")
+def test_where_no_thread_can_be_started_since_the_program_ends_the_store_is_asked_in_this_one(
+    make_auth, kiwoom_emulator
+):
     shelf = Shelf()
-    auth = make_auth(cache={}, store=shelf)
-    with monkeypatch.context() as patches:
-        patches.setattr(threading.Thread, "start", refuse)
-        patches.setattr(threading, "main_thread", Ended)
-        assert auth.get_token() == kiwoom_emulator.token
+    assert make_auth(cache={}, store=shelf).get_token() == kiwoom_emulator.token
     assert shelf.asked.count("save") == 1
     assert len(shelf.values) == 1
 
 
-def test_ctrl_c_while_the_store_is_asked_in_this_thread_goes_on(monkeypatch):
+@pytest.mark.usefixtures("ending")
+def test_ctrl_c_while_the_store_is_asked_in_this_thread_goes_on():
     """Anything else is told of the store."""
-
-    class Ended:
-        def is_alive(self):
-            return False
-
-    def refuse(_thread):
-        raise RuntimeError("can't create new thread at interpreter shutdown")
 
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(threading, "main_thread", Ended)
     with pytest.raises(KeyboardInterrupt):
         _place.Work(interrupt).start()
     work = _place.Work(lambda: 1 / 0)
