@@ -361,13 +361,15 @@ def test_a_time_limit_that_is_raised_into_the_thread_reaches_the_caller(make_aut
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, TimeoutError])
-def test_what_is_of_pythons_own_kind_is_told_from_a_librarys_in_the_main_thread_only(make_auth, monkeypatch, kind):
+def test_what_is_of_pythons_own_kind_is_told_from_a_librarys_in_the_main_thread_only(
+    make_auth, clock, monkeypatch, kind
+):
     """And not if the network may raise it."""
 
     def interrupt(*_args, **_options):
         raise kind
 
-    auth, crowd = make_auth(cache={}), Crowd()
+    auth, crowd = make_auth(cache={}, clock=clock), Crowd()
     crowd.threads(1, auth.get_token)
     monkeypatch.setattr(socket, "getaddrinfo", interrupt)
     with pytest.raises(KiwoomAuthError if kind is TimeoutError else kind):
