@@ -1,6 +1,7 @@
 """An event that threads and the tasks of any event loop, asyncio's or trio's, can wait for at once."""
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -152,11 +153,12 @@ class _AsyncioRoom:
 class _TrioRoom:
     """Its timer is a thread's: trio's clock may be a test's, which jumps where all that is waited for is a thread."""
 
-    __slots__ = ("_timer", "_token", "_until", "_waiting")
+    __slots__ = ("_timer", "_token", "_trio", "_until", "_waiting")
 
     def __init__(self, token: Any) -> None:
         import trio  # noqa: PLC0415 - it is installed where this is called, and only there
 
+        self._trio = trio
         self._token = token
         self._timer: threading.Timer | None = None
         self._until = 0.0
@@ -166,19 +168,27 @@ class _TrioRoom:
         self._token.run_sync_soon(self._release)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        until = time.monotonic() + timeout
-        if self._timer is None or until < self._until:
-            self._stop_timer()
-            self._until = until
-            self._timer = threading.Timer(timeout, self._ring)
-            self._timer.name, self._timer.daemon = "kiwoom-auth-wait", True
-            with contextlib.suppress(RuntimeError):  # no thread is to be had: whoever lands the token wakes this room
-                self._timer.start()
         try:
-            await self._waiting.park()
+            # Where no thread is to be had, trio's own clock has to do.
+            with self._trio.move_on_after(math.inf if self._is_timed(timeout) else max(0.0, timeout)):
+                await self._waiting.park()
         finally:
             if not self._waiting:
                 self._stop_timer()
+
+    def _is_timed(self, timeout: float) -> bool:
+        """Whether a thread wakes this room within that time; it is started for that."""
+        until = time.monotonic() + timeout
+        if self._timer is None or until < self._until:
+            timer = threading.Timer(timeout, self._ring)
+            timer.name, timer.daemon = "kiwoom-auth-wait", True
+            try:
+                timer.start()
+            except RuntimeError:
+                return False
+            self._stop_timer()
+            self._timer, self._until = timer, until
+        return True
 
     def _ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # the run is finished

@@ -357,21 +357,71 @@ def test_a_trio_run_that_ends_before_its_timer_leaves_no_thread_that_complains(m
     rings[0]()
 
 
-def test_without_a_thread_for_a_timer_a_trio_task_waits_all_the_same(monkeypatch):
+@pytest.fixture
+def no_timer(monkeypatch):
     def refuse(_thread):
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+
+
+@pytest.mark.usefixtures("no_timer")
+def test_without_a_thread_for_a_timer_a_trio_task_waits_all_the_same():
+    outcomes = []
+
     async def main():
         event = Event()
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Timer, "start", refuse)
-            async with trio.open_nursery() as tasks:
-                tasks.start_soon(event.wait_async, PATIENCE)
-                await trio.testing.wait_all_tasks_blocked()
-                event.set()
-        return True
 
-    assert trio.run(main)
+        async def wait():
+            outcomes.append(await event.wait_async(PATIENCE))
+
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            event.set()
+
+    trio.run(main)
+    assert outcomes == [True]
+
+
+@pytest.mark.usefixtures("no_timer")
+@pytest.mark.parametrize("timeout", [PATIENCE, 0.0, -1.0])
+def test_without_a_thread_for_a_timer_a_trio_task_waits_no_longer_than_it_may(timeout):
+    clock = trio.testing.MockClock(autojump_threshold=0)
+
+    async def main():
+        event = Event()
+        assert not await event.wait_async(timeout)
+        assert not tasks_waiting(event)
+        return clock.current_time()
+
+    began = clock.current_time()
+    assert trio.run(main, clock=clock) - began == pytest.approx(max(0.0, timeout))
+
+
+def test_a_timer_that_runs_is_kept_where_no_thread_is_to_be_had_for_an_earlier_one(monkeypatch):
+    event = Event()
+    started = threading.Timer.start
+    timers = []
+
+    def start(timer):
+        if timers:
+            raise RuntimeError("can't start new thread")
+        timers.append(timer)
+        started(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+
+    async def main():
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(event.wait_async, PATIENCE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not await event.wait_async(0.0)
+            assert not timers[0].finished.is_set()
+            event.set()
+
+    trio.run(main)
+    assert timers[0].finished.is_set()
 
 
 GUEST = """

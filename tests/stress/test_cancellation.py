@@ -21,8 +21,8 @@ from ..crowd import PATIENCE, land  # noqa: TID252 - tests are not installed
 pytestmark = [pytest.mark.stress, pytest.mark.filterwarnings("error")]
 
 ROUNDS = 150
-ENOUGH = 30_000
-"""Cancellations. Without a GIL fewer callers are still waiting when they are to leave: it takes more rounds."""
+ENOUGH = {"cancelled": 30_000, "killed": 100}
+"""Callers that left. Without a GIL fewer are still waiting when they are to leave: it takes more rounds."""
 TASKS = 250
 LOOPS = ("asyncio", "asyncio", "trio")
 THREADS = 20
@@ -104,7 +104,7 @@ class Turmoil:
 
         async def main():
             for done in range(10 * ROUNDS):
-                if done >= ROUNDS and self.counts["cancelled"] > ENOUGH:
+                if done >= ROUNDS and self._has_enough("cancelled"):
                     break
                 self._trouble(chance)
                 async with anyio.create_task_group() as tasks:
@@ -117,7 +117,9 @@ class Turmoil:
 
     def thread(self, number):
         chance = random.Random(self._seed * 2000 + number)
-        for _ in range(CALLS):
+        for done in range(10 * CALLS):
+            if done >= CALLS and self._has_enough("killed"):
+                break
             if chance.random() < 0.2:
                 self._trouble(chance)
             try:
@@ -151,6 +153,9 @@ class Turmoil:
         if chance.random() < 0.02:
             self._kiwoom.script("/oauth2/token", recorded.BAD_KEY_PAIR)
 
+    def _has_enough(self, what):
+        return self.counts[what] > ENOUGH[what]
+
     def _count(self, what):
         with self._counting:
             self.counts[what] += 1
@@ -175,5 +180,4 @@ def test_tens_of_thousands_of_cancellations_leave_nobody_stuck():
         assert turmoil.auth()._source._flight is None
     print(dict(turmoil.counts), f"{len(kiwoom.calls('au10001'))} exchanges, {overlap.most} at once")
     assert overlap.most == 1
-    assert turmoil.counts["cancelled"] > ENOUGH
-    assert turmoil.counts["killed"] > 100
+    assert all(turmoil.counts[what] > enough for what, enough in ENOUGH.items())
