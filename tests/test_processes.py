@@ -240,18 +240,16 @@ def test_a_program_that_ends_with_its_first_token_has_saved_it_and_left_the_lock
     assert not any(name.endswith(b":lock") for name in shared.contents())
 
 
-KILLS = 250
-
-
 @forks
-def test_random_kills_leave_no_torn_value_no_lock_and_nothing_that_fails(shared, kiwoom):
+@pytest.mark.parametrize("kills", [80, pytest.param(1000, marks=pytest.mark.stress)])
+def test_random_kills_leave_no_torn_value_no_lock_and_nothing_that_fails(shared, kiwoom, kills):
     """There are several pairs of keys, since the locks of Redis outlive their holders for a while."""
     accounts = [[f"appkey-{number}", f"secretkey-{number}"] for number in range(12)]
     for account in accounts:
         kiwoom.add_account(*account)
     with shared.program(kiwoom, timeout=0.5, max_delay=0.2) as program:
-        program.tell("storm", KILLS, 7, accounts)
-        assert program.hear("killed", KILLS) == [-signal.SIGKILL] * KILLS
+        program.tell("storm", kills, 7, accounts)
+        assert program.hear("killed", kills) == [-signal.SIGKILL] * kills
         program.hear("storm")
     keys = {key(kiwoom, *account) for account in accounts}
     assert suffixes(shared, keys) <= {"", ".token", ".lock", ".write", ".tmp", ":lock"}
