@@ -1,8 +1,10 @@
 """How far an answer is read ahead of its caller, and what that much says: bounded, whatever a server sends."""
 
+import http.client
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from ._refusal import READ_LIMIT, UNAUTHORIZED, worth_reading
 
@@ -18,6 +20,19 @@ def limit(status: int, headers: Mapping[str, str]) -> int:
     if status == UNAUTHORIZED:
         return _PAGE_LIMIT  # read whole, it leaves the connection to AU10001 and to the repetition
     return READ_LIMIT if worth_reading(headers.get("content-type"), headers.get("content-length")) else 0
+
+
+def bound(raw: Any) -> None:
+    """Make the body of an answer of requests one that is read in pieces as small as they are asked for.
+
+    Args:
+        raw: urllib3's; where its body breaks off, that is an error from now on, with urllib3 1.26 too.
+    """
+    raw.enforce_content_length = True
+    answer = getattr(raw, "_original_response", None)
+    if isinstance(answer, http.client.HTTPResponse) and answer.fp is not None:
+        pieces: Any = _Pieces(answer.fp)
+        answer.fp = pieces
 
 
 def decompressed(body: bytes, encoding: str | None) -> bytes | None:
@@ -60,3 +75,19 @@ def _inflated(body: bytes, bits: int, most: int) -> bytes:
             body, member = member.unused_data, zlib.decompressobj(bits)
             content += member.decompress(body, most - len(content))
     return content
+
+
+class _Pieces:
+    """What http.client reads an answer from; it takes a chunk of less than nothing for all that is ever sent."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, *size: int) -> bytes:
+        if size and size[0] < 0:
+            raise http.client.IncompleteRead(b"")
+        content: bytes = self._file.read(*size)
+        return content

@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from . import _httpx
-from ._ahead import unpacked
+from ._ahead import bound, unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
 from ._keys import MaskedBytes
@@ -182,7 +182,7 @@ def _without_location(response: requests.Response, **_send: Any) -> None:
 
 def _pieces(response: requests.Response) -> Iterator[bytes]:
     """The body as it is sent, its chunks read by http.client: urllib3's own reader has had no bound for a line."""
-    response.raw.enforce_content_length = True  # what breaks off is an error, with urllib3 1.26 too
+    bound(response.raw)
     try:
         while piece := response.raw.read(8192, decode_content=False):
             yield piece

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import requests
 import urllib3
 
-from ._ahead import decompressed, limit
+from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
 from ._keys import without_frames
 from ._origin import Origin
@@ -186,7 +186,7 @@ def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
     raw = response.raw
     if not most or not isinstance(raw, urllib3.HTTPResponse):
         return None  # not isinstance: a stand-in from a test, that could not be put together again
-    raw.enforce_content_length = True  # what breaks off is an error, with urllib3 1.26 too
+    bound(raw)
     body = b""
     try:
         # Counted, not believed: beside Transfer-Encoding, the stated length means nothing.

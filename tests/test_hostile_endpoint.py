@@ -32,6 +32,7 @@ FLOODS = {
     "trailers": (CHUNKED + b"0\r\n", b"X: aaaaaaaaaaaaaaaaaaaa\r\n" * 20_000),
     "chunks of a byte": (CHUNKED, b"1\r\na\r\n" * 100_000),
     "a chunk": (CHUNKED + b"7fffffff\r\n", MEGABYTE),
+    "a chunk of less than nothing": (CHUNKED + b"-1\r\n", MEGABYTE),
     "a body": (HEAD + b"\r\n", MEGABYTE),
     "the status line": (b"HTTP/1.1 200 ", MEGABYTE),
     "a header": (HEAD + b"X: ", MEGABYTE),

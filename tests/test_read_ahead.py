@@ -162,6 +162,22 @@ def test_what_never_ends_is_not_waited_for(open_client, name):
     assert sent[0] < NEVER * MIB / 2  # the sockets of a machine may hold some MiB
 
 
+@LEFT_TO_THE_COLLECTOR
+@every_client
+def test_a_chunk_of_less_than_nothing_is_no_chunk(open_client):
+    """http.client takes it for all that is ever sent."""
+    sent, pieces = endless(head("401 No", PAGE, CHUNKED) + b"-1\r\n", piece)
+    failure = requests.RequestException if open_client.library is requests else open_client.library.HTTPError
+    with (
+        raw_server([token_answer()], pieces) as (url, _got),
+        open_client(auth_for(url)) as client,
+        little_memory(),
+        pytest.raises(failure),
+    ):
+        in_time(lambda: opened(client, url))
+    assert sent[0] < NEVER * MIB / 2
+
+
 @contextlib.contextmanager
 def busy_server(*answers):
     """A ``raw_server`` that goes on with the next connection while an answer is under way."""
