@@ -30,9 +30,10 @@ def bound(raw: Any) -> None:
     """
     raw.enforce_content_length = True
     answer = getattr(raw, "_original_response", None)
-    if isinstance(answer, http.client.HTTPResponse) and answer.fp is not None:
-        pieces: Any = _Pieces(answer.fp)
-        answer.fp = pieces
+    file: Any = getattr(answer, "fp", None)  # None where nothing is left to read
+    if isinstance(answer, http.client.HTTPResponse) and file is not None:
+        file = _Pieces(file)
+        answer.fp = file
 
 
 def decompressed(body: bytes, encoding: str | None) -> bytes | None:
