@@ -18,6 +18,11 @@ MOST_BUSY_FOR_LONG = 28
 _mutex = lock_for_the_process()
 
 
+def is_ending() -> bool:
+    """Whether the main thread has ended: others are waited for no longer, and Python 3.12 starts none any more."""
+    return not threading.main_thread().is_alive()
+
+
 class Backlog:
     """Things to do, in batches: what waits to be done for the same is done at once.
 
@@ -34,7 +39,9 @@ class Backlog:
         self._pid = os.getpid()
 
     def add(self, key: Hashable, do: Callable[[Collection[Any]], object], item: Hashable) -> None:
-        """Have it done. Where no thread is to be had, it waits for the next that is added.
+        """Have it done: by now where nothing waits for threads any more, as in an atexit handler.
+
+        Where no thread is to be had, it waits for the next that is added.
 
         Args:
             key: equal for what may be done at once.
@@ -46,16 +53,24 @@ class Backlog:
             if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
                 self._todo, self._doing, self._pid = {}, {}, os.getpid()
             self._todo.setdefault(key, (do, set()))[1].add(item)
-            # One that an interrupt has kept from starting is none.
-            self._workers = [one for one in self._workers if one.is_alive()]
-            free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing.keys())
-            long_ago = time.monotonic() - BUSY_FOR_LONG
-            hanging = sum(since < long_ago for since in self._doing.values())
-            if free >= wanted or len(self._workers) - min(hanging, MOST_BUSY_FOR_LONG) >= MOST_WORKERS:
-                return
-            self._workers.append(worker)
-            with suppress(RuntimeError):
-                worker.start()  # under the mutex: to others, one that has not started is none
+            is_last = is_ending() and threading.current_thread() is threading.main_thread()
+            if not is_last:
+                self._hire(worker)
+        if is_last:
+            self._work()
+
+    def _hire(self, worker: threading.Thread) -> None:
+        """Start another worker if there are too few; the mutex is held."""
+        # One that an interrupt has kept from starting is none.
+        self._workers = [one for one in self._workers if one.is_alive()]
+        free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing.keys())
+        long_ago = time.monotonic() - BUSY_FOR_LONG
+        hanging = sum(since < long_ago for since in self._doing.values())
+        if free >= wanted or len(self._workers) - min(hanging, MOST_BUSY_FOR_LONG) >= MOST_WORKERS:
+            return
+        self._workers.append(worker)
+        with suppress(RuntimeError):
+            worker.start()  # under the mutex: to others, one that has not started is none
 
     def _work(self) -> None:
         while True:

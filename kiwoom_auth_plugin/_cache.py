@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import cachetools
 
 from ._clock import SYSTEM, Clock
+from ._interrupts import is_an_interrupt
 from ._locks import Renewed
 from ._log import Log, Note
 from ._token import AccessToken
@@ -85,6 +86,8 @@ class Slot:
                     return operation()
                 finally:
                     mutex.busy = False
-        except Exception as error:  # noqa: BLE001 - a user's mapping may raise anything
+        except Exception as error:  # a user's mapping may raise anything
+            if is_an_interrupt(error):
+                raise
             log.tell(Note(logging.WARNING, "cache.failed", f"the cache {complaint}: {type(error).__name__}"))
             return None

@@ -108,26 +108,31 @@ def _here() -> tuple[object, Callable[[Any], _Room]]:
     if lowlevel is not None:
         with contextlib.suppress(AttributeError, RuntimeError):  # half imported, or not in trio
             lowlevel.current_task()  # the token alone is there for the host's tasks, too
-            return lowlevel.current_trio_token(), _TrioRoom
+            sniffio = sys.modules.get("sniffio")
+            if sniffio is None or sniffio.current_async_library() == "trio":  # trio-asyncio runs asyncio's within them
+                return lowlevel.current_trio_token(), _TrioRoom
     import asyncio  # noqa: PLC0415 - who waits here has imported it; for the others it is half of this package's time
 
     return asyncio.get_running_loop(), _AsyncioRoom
 
 
 class _AsyncioRoom:
-    __slots__ = ("_loop", "_timer", "_waiting")
+    __slots__ = ("_loop", "_timer", "_until", "_waiting")
 
     def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
         self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None  # Qt's loops give no other
+        self._until = 0.0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def wake(self) -> None:
         self._loop.call_soon_threadsafe(self._release)
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        if self._timer is None or self._timer.when() > self._loop.time() + timeout:
+        until = self._loop.time() + timeout
+        if self._timer is None or until < self._until:
             self._stop_timer()
+            self._until = until
             self._timer = self._loop.call_later(timeout, self._release)
         mine = self._loop.create_future()
         self._waiting.add(mine)

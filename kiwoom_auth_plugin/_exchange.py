@@ -174,15 +174,19 @@ class Exchange:
         store = self._store
         return without_frames(lambda: store.visit(self._seal(self._secretkey.reveal(self._host))).find(_any))
 
-    def revoke(self, cached: AccessToken | None) -> None:
+    def revoke(self, cached: AccessToken | None, finds: Callable[[AccessToken], object]) -> None:
         """AU10002 for the cached token, or else for the one that another process has left; it is left no longer.
+
+        Args:
+            cached: the token, if there is one.
+            finds: is told of the one that another process has left, before it is revoked.
 
         Raises:
             KiwoomAuthError: the token may still live.
         """
-        without_frames(lambda: self._revoke(cached))
+        without_frames(lambda: self._revoke(cached, finds))
 
-    def _revoke(self, cached: AccessToken | None) -> None:
+    def _revoke(self, cached: AccessToken | None, finds: Callable[[AccessToken], object]) -> None:
         if self._store is None:
             if cached is not None:
                 self._send_revocation(Masked(cached.value), self._secretkey.reveal(self._host))
@@ -193,6 +197,7 @@ class Exchange:
             found = visit.find(_any) if cached is None else cached
             if found is not None:
                 token = Masked(found.value)
+                finds(found)
                 try:
                     self._send_revocation(token, secretkey)
                 finally:
@@ -205,7 +210,6 @@ class Exchange:
             _au10002.check(answer, host=self._host, secretkey=secretkey, token=token)
 
         self._persist(_au10002.NAME, attempt, self._clock.monotonic() + self.timeout)
-        self.log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
 
     def forget(self, token: Masked, dated: float) -> None:
         """Take a token out of the store, so that no other process starts with it; one in its place stays.

@@ -28,6 +28,7 @@ class Flight:
         "_started",
         "ended",
         "event",
+        "found",
         "landed",
         "log",
         "longest",
@@ -49,6 +50,8 @@ class Flight:
         """Happens when it is somebody else's turn: the cache is written."""
         self.told = Event()
         """Happens when all is done: what it has to tell was told."""
+        self.found: AccessToken | None = None
+        """The token that was in the cache: it is not put there again, over what took its place or over its end."""
         self.landed = False
         self.outcome: AccessToken | KiwoomAuthError | None = None
         """None after landing: it was interrupted, and somebody else has to take over."""

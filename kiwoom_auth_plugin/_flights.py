@@ -140,6 +140,15 @@ class Flights(ABC):
         other = self._turn.flight
         return other is not None and other is not flight and other.runs_here
 
+    def refuse_reentry(self) -> None:
+        """Return if this thread is not in the middle of a flight of this source's, or of another one of its turn.
+
+        Raises:
+            KiwoomAuthError: it is: it would wait for itself.
+        """
+        self._refuse_reentry(self._flight)
+        self._refuse_reentry(self._turn.flight)
+
     def _refuse_reentry(self, flight: Flight | None) -> None:
         if flight is not None and flight.runs_here:
             raise KiwoomAuthError(
@@ -223,7 +232,7 @@ class Flights(ABC):
     def _end(self, flight: Flight, outcome: AccessToken | KiwoomAuthError | None) -> None:
         try:
             flight.event.set()
-            if isinstance(outcome, AccessToken):
+            if isinstance(outcome, AccessToken) and outcome is not flight.found:
                 self._keep(outcome, flight.log)
         finally:
             flight.ended.set()

@@ -8,7 +8,7 @@ which is this machine, goes through the environment's proxies (an httpx.Client o
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias
 
@@ -20,6 +20,7 @@ from . import _httpx
 from ._ahead import bound, unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
+from ._interrupts import is_an_interrupt
 from ._keys import MaskedBytes
 from ._reasons import TOO_LONG, Cause, is_local, reason
 from ._version import __version__
@@ -79,15 +80,16 @@ class Issuer:
                 raise
             failure = why
         else:
-            if not cutoff.happened:
+            # What was cut off may look like an answer that ends early. One that is whole has had its effect.
+            if not cutoff.happened or (answer.body and _is_framed(answer.headers)):
                 return answer
-            failure = self._unreachable(path, TOO_LONG)  # what was cut off may look like an answer that ends early
+            failure = self._unreachable(path, TOO_LONG)
         # Raised out here: the libraries' exceptions hold the request, and with it the secretkey.
         raise failure
 
     def _failure(self, exception: Exception, path: str, cutoff: Cutoff) -> KiwoomAuthError | None:
         """The error that an exception means for all who wait; None where it concerns only the caller it came to."""
-        if self.client is None and _is_an_interrupt(exception):
+        if is_an_interrupt(exception) or (self.client is None and _is_of_a_stranger(exception)):
             return None
         if cutoff.happened:
             return self._unreachable(path, TOO_LONG)  # whatever the library makes of that
@@ -200,7 +202,7 @@ def _content(response: requests.Response) -> bytes:
     return content
 
 
-def _is_framed(headers: dict[str, str]) -> bool:
+def _is_framed(headers: Mapping[str, str]) -> bool:
     """Whether it is told where the body ends."""
     return headers.get("content-length", "").isdigit() or headers.get("transfer-encoding", "").lower() == "chunked"
 
@@ -241,7 +243,7 @@ def _is_misuse(exception: Exception) -> bool:
     return is_plain or isinstance(exception, requests.exceptions.InvalidURL)
 
 
-def _is_an_interrupt(exception: Exception) -> bool:
+def _is_of_a_stranger(exception: Exception) -> bool:
     """Whether somebody else raised it into this thread: a signal handler, or a time limit of a task queue's.
 
     Its kind tells: it is neither the libraries' nor Python's own. Python's own can be a signal handler's in the main

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
 
+from ._interrupts import is_an_interrupt
 from .errors import KiwoomAuthError
 
 _T = TypeVar("_T")
@@ -185,6 +186,8 @@ class Secretkey:
         try:
             key = cast("object", self._source())
         except Exception as exception:
+            if is_an_interrupt(exception):
+                raise
             message = f"{host}: the secretkey callable raised {type(exception).__name__}"
             raise KiwoomAuthError(message, host=host) from exception
         if isinstance(key, str):

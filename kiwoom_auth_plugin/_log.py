@@ -1,12 +1,11 @@
 """What is told of a token: a line for people, fields for machines, an event for ``on_event``, and no secret in any."""
 
 import logging
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
+from ._interrupts import is_an_interrupt
 from ._keys import masked
 
 logger = logging.getLogger("kiwoom_auth_plugin")
@@ -65,7 +64,11 @@ class Log:
         self._on_event = on_event
 
     def tell(self, note: Note) -> None:
-        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm."""
+        """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm.
+
+        Raises:
+            BaseException: what interrupts this thread meanwhile.
+        """
         told = AuthEvent(
             note.event,
             self._host,
@@ -81,7 +84,7 @@ class Log:
             try:
                 self._on_event(told)
             except BaseException as error:  # pytest.fail(), too
-                if _is_of_a_signal(error):
+                if is_an_interrupt(error):
                     raise
                 words = f"on_event raised {type(error).__name__} at {note.event}"
                 self._log(logging.WARNING, told._replace(name="listener.failed", message=words))
@@ -91,11 +94,8 @@ class Log:
             return
         fields = {**told._asdict(), "event": told.name}
         extra = {f"kiwoom_{name}": value for name, value in fields.items() if name not in {"name", "message"}}
-        with suppress(Exception):
+        try:
             logger.log(level, "%s: appkey %s: %s", self._host, self._appkey, told.message, extra=extra)
-
-
-def _is_of_a_signal(error: BaseException) -> bool:
-    """Whether it may be what a signal handler has raised, to end the program: Ctrl-C, or the exit of a SIGTERM's."""
-    in_main = threading.current_thread() is threading.main_thread()
-    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and in_main)
+        except Exception as error:
+            if is_an_interrupt(error):
+                raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import cachetools
 
-from ._backlog import Backlog
+from ._backlog import Backlog, is_ending
 from ._event import Event
 from ._locks import lock_for_the_process
 from ._log import Log, Note
@@ -243,11 +243,6 @@ class Holding(Work):
                     self._leave.get(timeout=lease)
         finally:
             self.settled.set()
-
-
-def is_ending() -> bool:
-    """Whether the main thread has ended: Python 3.12 starts no other any more."""
-    return not threading.main_thread().is_alive()
 
 
 def words(error: BaseException | None) -> str:

@@ -1,5 +1,6 @@
 """``KiwoomBearerAuth``: attaches the token to the calls of requests and httpx, reads the answer, repeats once."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, MutableMapping
@@ -30,7 +31,7 @@ from ._keys import (
     read_key_variable,
     without_frames,
 )
-from ._log import AuthEvent, Log
+from ._log import AuthEvent, Log, Note
 from ._origin import REAL_HOST, Origin
 from ._refusal_hook import Means, RefusalHook
 from ._shared import SharedStore
@@ -227,26 +228,35 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         Raises:
             KiwoomAuthError: AU10002 failed; the token may live on until it expires.
         """
+        self._source.refuse_reentry()
         self._revoke_by(self._by_requests)
 
     async def arevoke(self) -> None:
         """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
+        self._source.refuse_reentry()
         try:
             await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
         except RuntimeError as error:
             raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
 
     def _revoke_by(self, exchange: Exchange) -> None:
-        cached = self._source.cached(self._digest, self._log)
+        token = self._source.cached(self._digest, self._log)
+
+        def finds(stored: AccessToken) -> None:
+            nonlocal token
+            token = stored
+
         failure = None
         try:
-            exchange.revoke(cached)
+            exchange.revoke(token, finds)
         except KiwoomAuthError as error:
             failure = error.copy()  # without the traceback, whose frames hold the secretkey
         finally:
-            without_frames(lambda: self._source.invalidate(None if cached is None else cached.value, self._log))
+            without_frames(lambda: self._source.invalidate(None if token is None else token.value, self._log, token))
         if failure is not None:
             raise failure
+        if token is not None:
+            self._log.tell(Note(logging.INFO, "token.revoked", "the token was revoked"))
 
     def _present_token(self, exchange: Exchange) -> AccessToken | None:
         """The fast path: a snapshot, no lock."""

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
-from ._backlog import Backlog
+from ._backlog import Backlog, is_ending
 from ._clock import Clock
 from ._log import Log, Note
-from ._place import MAX_DELAY, Holding, Place, Work, chain, is_ending, place_of, words
+from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, words
 from ._seal import Seal
 from ._token import AccessToken
 from .stores import TokenStore

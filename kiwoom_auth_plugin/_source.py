@@ -87,8 +87,9 @@ class TokenSource(Flights):
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
-                        self._refuse_reentry(self._turn.flight)  # its own thread would wait for this one
-                        self._send_off(mine, issue)
+                        # From within another, its own thread would wait for this one.
+                        start = self._fly if self._is_within_another(mine) else self._send_off
+                        start(mine, issue)
                         limit = limit_of(issue)
                 except BaseException:
                     self._abandon(mine)
@@ -137,16 +138,22 @@ class TokenSource(Flights):
             log.tell(Note(logging.INFO, "token.refused", "the server refused the token"))
         return True
 
-    def invalidate(self, value: str | None, log: Log) -> AccessToken | None:
+    def invalidate(self, value: str | None, log: Log, dead: AccessToken | None = None) -> AccessToken | None:
         """Forget the token with this value if it is the present one, and ask the server again after a failure.
+
+        Args:
+            value: the token's.
+            log: hears of a cache that fails.
+            dead: the token itself, if it is known to be of no use any more: a flight may be bringing it.
 
         Returns:
             The token, if it was the present one, or was refused before.
         """
         with mutex:
             self._rest.end()
-            if self.token is not None and self.token.value == value:
-                self._refusals.forget(self.token)
+            present = dead if self.token is None else self.token
+            if present is not None and present.value == value:
+                self._refusals.forget(present)
                 self.token = None
             latest = self._refusals.latest
         if value is not None:
@@ -210,8 +217,7 @@ class TokenSource(Flights):
                     mine.refused = self._refusals.latest
                     self._flight = mine
                 return mine
-        self._refuse_reentry(flight)
-        self._refuse_reentry(self._turn.flight)  # which that flight may be waiting for
+        self.refuse_reentry()
         return flight
 
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:
@@ -219,7 +225,8 @@ class TokenSource(Flights):
         if refused is not None:
             self._slot.evict(refused.value, flight.log)
         token = self._look_up(digest, flight.log)
-        return None if flight.refresh and token == self.token else token
+        flight.found = None if flight.refresh and token == self.token else token
+        return flight.found
 
     def _look_up(self, digest: bytes, log: Log) -> AccessToken | None:
         token, refused = self._slot.look_up(digest, log), self._refusals.latest

@@ -128,7 +128,7 @@ def land() -> None:
             assert not thread.is_alive(), f"{thread.name} is stuck"
 
 
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in an interpreter of its own, with warnings as errors."""
-    command = [sys.executable, "-W", "error", "-c", code]
+def run_python(code: str, *arguments: str, warnings: str = "error") -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own, with warnings as errors, unless it is to be otherwise."""
+    command = [sys.executable, "-W", warnings, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

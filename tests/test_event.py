@@ -5,6 +5,7 @@ import gc
 import itertools
 import sys
 import threading
+from importlib.util import find_spec
 
 import anyio
 import pytest
@@ -422,6 +423,77 @@ def test_a_timer_that_runs_is_kept_where_no_thread_is_to_be_had_for_an_earlier_o
 
     trio.run(main)
     assert timers[0].finished.is_set()
+
+
+class Plain(asyncio.SelectorEventLoop):
+    """A loop such as Qt's, whose timers do not tell when they are over."""
+
+    def call_later(self, delay, callback, *args, context=None):
+        plain = asyncio.Handle(callback, args, self, context)
+        super().call_later(delay, lambda: plain.cancelled() or plain._run())
+        return plain
+
+
+def test_a_loop_whose_timers_do_not_tell_when_they_are_over_will_do():
+    async def main():
+        event = Event()
+        waiting = [asyncio.create_task(event.wait_async(PATIENCE)) for _ in range(2)]
+        assert not await event.wait_async(0.001)
+        asyncio.get_running_loop().call_soon(event.set)
+        return await asyncio.gather(event.wait_async(PATIENCE), *waiting)
+
+    with asyncio.Runner(loop_factory=Plain) as runner:
+        assert runner.run(main()) == [True, False, False]
+
+
+def test_without_sniffio_trio_is_told_all_the_same(monkeypatch):
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+
+    async def main():
+        event = Event()
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(event.wait_async, PATIENCE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [type(room).__name__ for room in event._rooms.values()] == ["_TrioRoom"]
+            event.set()
+
+    trio.run(main)
+
+
+WITHIN_TRIO = """
+import asyncio, threading
+import trio, trio_asyncio
+from kiwoom_auth_plugin._event import Event
+
+event = Event()
+outcomes = []
+
+
+async def wait():
+    outcomes.append(await event.wait_async(30))
+
+
+async def main():
+    async with trio_asyncio.open_loop(), trio.open_nursery() as tasks:
+        tasks.start_soon(trio_asyncio.aio_as_trio(wait))
+        tasks.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        kinds = sorted(type(room).__name__ for room in event._rooms.values())
+        assert kinds == ["_AsyncioRoom", "_TrioRoom"], kinds
+        threading.Thread(target=event.set).start()
+
+
+import trio.testing
+trio.run(main)
+assert outcomes == [True, True]
+"""
+
+
+@pytest.mark.skipif(find_spec("trio_asyncio") is None, reason="trio-asyncio is not installed; tox installs it")
+def test_asyncio_within_trio_waits_as_asyncio_does():
+    """In a process of its own: importing trio-asyncio changes what asyncio's loops are."""
+    done = run_python(WITHIN_TRIO, warnings="default")
+    assert done.returncode == 0, done.stderr
 
 
 GUEST = """

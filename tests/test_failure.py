@@ -391,6 +391,28 @@ def test_a_time_limit_that_comes_after_the_cut_off_reaches_the_caller(make_auth,
         make_auth(cache={}, timeout=0.1).get_token()
 
 
+@pytest.mark.parametrize("kind", [requests.Session, httpx.Client])
+def test_an_answer_that_is_whole_though_it_comes_late_has_its_token_used(make_auth, kiwoom_emulator, monkeypatch, kind):
+    """Of a client= that is a requests.Session no connection is cut off before the answer comes."""
+    resolve = socket.getaddrinfo
+
+    def late(*arguments, **options):
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(PATIENCE)
+        return resolve(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with kind() as client:
+        auth = make_auth(cache={}, client=client, timeout=0.1)
+        if kind is httpx.Client:  # it is cut off as soon as it is connected
+            with pytest.raises(TokenEndpointUnreachable):
+                auth.get_token()
+        else:
+            assert auth.get_token() == kiwoom_emulator.token
+            assert kiwoom_emulator.issued == 1
+
+
 def test_a_stack_that_is_full_is_the_callers_own(make_auth, kiwoom_emulator, monkeypatch):
     def full(*_args, **_options):
         monkeypatch.undo()

@@ -18,7 +18,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import sys
-import gevent
+import gevent, gevent.event
 import requests
 from kiwoom_auth_plugin import KiwoomBearerAuth
 
@@ -52,7 +52,29 @@ waiting[0].kill()
 gevent.joinall(waiting[1:], timeout=30, raise_error=True)
 assert len({greenlet.value for greenlet in waiting[1:]}) == 1
 assert isinstance(waiting[0].value, gevent.GreenletExit)
-print("killed")
+
+# So is one while its listener does something slow, or its time is over.
+at_work = gevent.event.Event()
+
+
+def listener(_event):
+    at_work.set()
+    gevent.sleep(60)
+
+
+def ask():
+    return KiwoomBearerAuth(appkey, secretkey, host=url, cache={}, on_event=listener).get_token()
+
+
+slow = gevent.spawn(ask)
+at_work.wait()
+slow.kill()
+assert isinstance(slow.value, gevent.GreenletExit), slow.value
+try:
+    with gevent.Timeout(0.5):
+        ask()
+except gevent.Timeout:
+    print("killed")
 """
 
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
+import signal
 import threading
+from functools import partial
 
 import pytest
 import requests
 
 from kiwoom_auth_plugin import KiwoomAuthError, _flight, _source
+from kiwoom_auth_plugin._interrupts import is_an_interrupt
 
 from .clients import in_time
 from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
@@ -221,3 +225,124 @@ def test_a_second_interrupt_on_the_way_out_does_not_lock_callers_out(make_auth, 
     lost = auth._source._flight
     lost.event.wait(lost.patience)
     assert auth.get_token() == kiwoom_emulator.token
+
+
+# What a signal handler raises is its caller's
+
+
+class TimeIsUp(Exception):
+    """What a handler raises: the time limit of a job, say."""
+
+
+def handler(_number, _frame):
+    raise TimeIsUp
+
+
+class Handlers:
+    def method(self, _number, _frame):
+        raise TimeIsUp
+
+    def __call__(self, _number, _frame):
+        raise TimeIsUp
+
+
+HANDLERS = {
+    "a function": handler,
+    "a method": Handlers().method,
+    "an object": Handlers(),
+    "a partial": partial(partial(handler)),
+    "of the system": signal.SIG_DFL,
+    "of C": signal.default_int_handler,
+}
+
+
+@pytest.fixture
+def handle():
+    """Installs a handler of a signal that is raised by ``strike``."""
+    former = signal.getsignal(signal.SIGTERM)
+    yield lambda one: signal.signal(signal.SIGTERM, one)
+    signal.signal(signal.SIGTERM, former)
+
+
+def strike():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def raised_by(call):
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - that is what is looked at
+        return error
+    return None
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_what_a_handler_raises_is_told_from_what_others_raise(handle, name):
+    def fail():
+        raise TimeIsUp
+
+    handle(HANDLERS[name])
+    assert not is_an_interrupt(raised_by(fail))
+    if name.startswith("of"):
+        return
+    error = raised_by(strike)
+    assert type(error) is TimeIsUp
+    assert is_an_interrupt(error)
+    crowd = Crowd()
+    crowd.threads(1, lambda: is_an_interrupt(error))
+    assert crowd.go().outcomes() == [False]
+
+
+@pytest.mark.parametrize("module", ["greenlet", "gevent.timeout", "eventlet.timeout"])
+def test_what_ends_a_greenlet_is_an_interrupt_in_any_thread(module):
+    kinds = [type("Stop", (base,), {"__module__": module}) for base in (BaseException, Exception)]
+    crowd = Crowd()
+    crowd.threads(1, lambda: [is_an_interrupt(kind()) for kind in kinds])
+    assert crowd.go().outcomes() == [[True, False]]
+
+
+def test_ctrl_c_is_an_interrupt_in_any_thread_and_an_exit_in_the_main_one():
+    kinds = (KeyboardInterrupt, SystemExit, BaseException)
+    assert [is_an_interrupt(kind()) for kind in kinds] == [True, True, False]
+    crowd = Crowd()
+    crowd.threads(1, lambda: [is_an_interrupt(kind()) for kind in kinds])
+    assert crowd.go().outcomes() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("where", ["the vault", "the cache", "a listener", "a log handler", "a hook of client="])
+def test_a_time_limit_reaches_the_caller_wherever_it_is_at_the_moment(make_auth, kiwoom_emulator, handle, where):
+    left = [strike]
+
+    def once(*_args):
+        if left:
+            left.pop()()
+
+    class Mapping(dict):
+        def get(self, key, default=None):
+            once()
+            return super().get(key, default)
+
+    handle(handler)
+    options = {"cache": Mapping() if where == "the cache" else {}}
+    if where == "the vault":
+        options["secretkey"] = lambda: once() or kiwoom_emulator.secretkey
+    if where == "a listener":
+        options["on_event"] = once
+    if where == "a hook of client=":
+        options["client"] = session_with(once)
+    logger, listening = logging.getLogger("kiwoom_auth_plugin"), logging.Handler()
+    listening.emit = once
+    if where == "a log handler":
+        logger.addHandler(listening)
+        logger.setLevel(logging.INFO)
+    try:
+        auth = make_auth(**options)
+        waiting = Crowd()
+        with pytest.raises(TimeIsUp):
+            auth.get_token()
+        waiting.threads(5, auth.get_token)
+        assert waiting.go().outcomes() == [kiwoom_emulator.token] * 5
+    finally:
+        logger.removeHandler(listening)
+        logger.setLevel(logging.NOTSET)
+    assert kiwoom_emulator.issued == (2 if where == "a hook of client=" else 1)

@@ -12,6 +12,7 @@ from kiwoom_auth_plugin._clock import SYSTEM
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 from .clients import BODY, HEADERS, TR, called
+from .crowd import land
 
 # Sharing
 
@@ -171,3 +172,45 @@ def test_what_somebody_else_has_put_into_the_cache_is_not_used(entry, kiwoom_emu
     auth = make_auth(cache=cache)
     assert auth.expires_at is None
     assert auth.get_token() == kiwoom_emulator.token
+
+
+class Recording(dict):
+    """A cache that keeps what was put there."""
+
+    def __init__(self):
+        super().__init__()
+        self.put = []
+
+    def __setitem__(self, key, token):
+        self.put.append(token.value)
+        super().__setitem__(key, token)
+
+
+def vault_of(emulator):
+    """Each is another, and makes another source of tokens."""
+    return lambda: emulator.secretkey
+
+
+def test_what_was_in_the_cache_is_not_put_there_again(make_auth, kiwoom_emulator):
+    """By then another object's refresh may have brought a newer one, or its revocation have ended it."""
+    cache = Recording()
+    auths = [make_auth(cache=cache, secretkey=vault_of(kiwoom_emulator)) for _ in range(2)]
+    assert {auth.get_token() for auth in auths} == {kiwoom_emulator.token}
+    assert cache.put == [kiwoom_emulator.token]
+
+
+def test_what_is_in_the_cache_while_another_refreshes_is_not_put_there_again(make_auth, kiwoom_emulator, clock):
+    cache = Recording()
+    first, second = (
+        make_auth(cache=cache, clock=clock, secretkey=vault_of(kiwoom_emulator), refresh_margin=24 * 3600.0)
+        for _ in range(2)
+    )
+    token = first.get_token()
+    clock.advance(12 * 3600 + 1)
+    with kiwoom_emulator.hold() as gate:
+        first.get_token()  # begins the refresh
+        gate.wait_for(1)
+        assert second.get_token() == token
+    land()
+    assert kiwoom_emulator.issued == 2
+    assert cache.put == [token, kiwoom_emulator.token]

@@ -12,7 +12,8 @@ from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin.testing import Answer
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
-from .crowd import PATIENCE, Crowd, run_python, watch_waiting
+from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
+from .shelf import Shelf
 from .traps import session_with
 
 
@@ -165,3 +166,48 @@ def test_a_call_that_would_join_who_waits_for_its_own_thread_is_refused(make_aut
     assert make_auth(on_event=listener).get_token() == kiwoom_emulator.token
     assert crowd.outcomes() == [kiwoom_emulator.token]
     assert len(refused) == kiwoom_emulator.issued == 1
+
+
+@pytest.mark.parametrize("ask", ["get_token", "aget_token"])
+def test_a_call_from_within_another_objects_refresh_gets_the_token_that_is_there(
+    make_auth, kiwoom_emulator, clock, ask
+):
+    cache, got = {}, []
+    other = make_auth(cache=cache, clock=clock, secretkey=lambda: kiwoom_emulator.secretkey)
+
+    def listener(event):
+        if event.name == "attempt.failed":
+            got.append(other.get_token() if ask == "get_token" else asyncio.run(other.aget_token()))
+
+    auth = make_auth(cache=cache, clock=clock, on_event=listener, refresh_margin=24 * 3600.0)
+    token = auth.get_token()
+    clock.advance(12 * 3600 + 1)
+    kiwoom_emulator.script("/oauth2/token", Answer.html("<html>oops</html>", 500))
+    assert auth.get_token() == token  # begins the refresh
+    land()
+    assert got == [token]
+    assert kiwoom_emulator.issued == 2
+
+
+@pytest.mark.parametrize("store", [None, Shelf], ids=["no store", "a store"])
+@pytest.mark.parametrize("ask", ["revoke", "arevoke"])
+@pytest.mark.parametrize("which", ["the same object", "another object"])
+def test_a_revocation_from_within_its_own_exchange_raises_a_clear_error(make_auth, kiwoom_emulator, store, ask, which):
+    shelf = store and store()
+    refused = []
+
+    def spring():
+        if refused:
+            return  # by now the exchange is AU10002's
+        auth = auths[which == "another object"]
+        with pytest.raises(KiwoomAuthError) as caught:
+            auth.revoke() if ask == "revoke" else asyncio.run(auth.arevoke())
+        refused.append(caught.value)
+
+    keys = (kiwoom_emulator.secretkey, lambda: kiwoom_emulator.secretkey)
+    auths = [make_auth(secretkey=key, client=session_with(spring), store=shelf) for key in keys]
+    assert in_time(auths[0].get_token) == kiwoom_emulator.token
+    assert len(refused) == 1
+    assert says_so(refused[0])
+    auths[0].revoke()
+    assert kiwoom_emulator.token is None

@@ -33,7 +33,7 @@ from kiwoom_auth_plugin._seal import Seal
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
-from .clients import BODY, HEADERS, TR, every_client
+from .clients import BODY, HEADERS, TR, every_client, in_time
 from .conftest import ManualClock
 from .crowd import PATIENCE, Crowd, land, run_python
 from .redis_server import RedisServer, needs_redis
@@ -612,6 +612,27 @@ def test_an_invalidation_while_the_vault_fails_is_no_error(make_auth, replacing,
     land()
 
 
+INVALIDATES_LAST = """
+import atexit, sys
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+url, appkey, secretkey, folder = sys.argv[1:]
+auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(folder))
+token = auth.get_token()
+atexit.register(lambda: auth.invalidate(token))
+"""
+
+
+def test_a_token_that_is_invalidated_as_the_program_ends_is_not_in_the_store(make_auth, replacing, tmp_path):
+    done = run_python(INVALIDATES_LAST, replacing.url, replacing.appkey, replacing.secretkey, str(tmp_path / "tokens"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert attempts(replacing) == 1
+    auth = make_auth(emulator=replacing, cache={}, store=FileStore(tmp_path / "tokens"))
+    assert auth.get_token() == replacing.token
+    assert attempts(replacing) == 2
+
+
 @pytest.mark.parametrize("ask", ["revoke", "arevoke"])
 def test_a_revoked_token_is_not_what_the_next_process_starts_with(process, replacing, ask):
     first = process()
@@ -641,6 +662,70 @@ def test_a_revocation_that_fails_forgets_the_token_all_the_same(process, replaci
     with pytest.raises(KiwoomAuthError, match="8015"):
         first.revoke()
     assert process().get_token() != token
+
+
+@pytest.mark.parametrize("ask", ["revoke", "arevoke"])
+def test_a_token_that_comes_from_the_store_as_it_is_revoked_is_not_used(make_auth, replacing, ask):
+    """The one who revokes has none itself, and another call takes it from the store meanwhile."""
+    shelf = Shelf()
+    make_auth(emulator=replacing, cache={}, store=shelf).get_token()
+    auth = make_auth(emulator=replacing, cache={}, store=shelf)
+    revoking = Crowd()
+    revoking.threads(1, auth.revoke if ask == "revoke" else lambda: asyncio.run(auth.arevoke()))
+    with replacing.hold("/oauth2/revoke") as gate:
+        revoking.go()
+        gate.wait_for(1)
+        auth.get_token()
+    assert revoking.outcomes() == [None]
+    assert replacing.token is None
+    assert auth.expires_at is None
+    assert auth.get_token() == replacing.token
+
+
+@pytest.mark.parametrize("store", [None, Shelf], ids=["no store", "a store"])
+def test_who_hears_of_a_revocation_can_have_a_new_token(make_auth, replacing, store):
+    tokens = []
+
+    def listener(event):
+        if event.name == "token.revoked":
+            tokens.append(auth.get_token())
+
+    auth = make_auth(emulator=replacing, cache={}, store=store and store(), on_event=listener)
+    first = auth.get_token()
+    in_time(auth.revoke)
+    assert tokens == [replacing.token] != [first]
+
+
+def test_a_flight_that_brings_what_was_revoked_meanwhile_brings_another(make_auth, replacing):
+    """It has looked into the store before, and comes back after."""
+
+    class Slow(Shelf):
+        late = threading.Event()
+        has_looked = threading.Event()
+
+        def load(self, key):
+            value = super().load(key)
+            if self.is_slow and not self.has_looked.is_set():
+                self.has_looked.set()
+                self.late.wait(PATIENCE)
+            return value
+
+        is_slow = False
+        max_delay = 60.0
+
+    shelf = Slow()
+    make_auth(emulator=replacing, cache={}, store=shelf).get_token()
+    auth = make_auth(emulator=replacing, cache={}, store=shelf)
+    asking = Crowd()
+    asking.threads(1, auth.get_token)
+    shelf.is_slow = True
+    asking.go()
+    assert shelf.has_looked.wait(PATIENCE)
+    auth.revoke()
+    assert replacing.token is None
+    shelf.late.set()
+    assert asking.outcomes() == [replacing.token]
+    assert auth.get_token() == replacing.token
 
 
 # A store can only help

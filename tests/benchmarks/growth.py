@@ -54,11 +54,13 @@ class Given:
     route = Route(None, 10.0, "requests")
     log = Log("", HOST)
 
-    def __call__(self, lookup: Callable[[bytes], AccessToken | None], *_takes_and_spent: object) -> AccessToken:
+    def __call__(
+        self, lookup: Callable[[bytes], AccessToken | None], *_takes_and_spent: object
+    ) -> tuple[AccessToken, None]:
         """A token of the usual length."""
         of = digest(SECRETKEY)
         now = SYSTEM.now()
-        return lookup(of) or AccessToken(f"{random.getrandbits(344):086x}", now, now + 86_400.0, of, now)
+        return lookup(of) or AccessToken(f"{random.getrandbits(344):086x}", now, now + 86_400.0, of, now), None
 
 
 class Bare:
