@@ -51,8 +51,9 @@ def test_when_the_leader_is_interrupted_another_takes_over(make_auth, kiwoom_emu
 @pytest.mark.anyio
 async def test_what_interrupts_an_exchange_without_a_caller_becomes_an_error(make_auth, kiwoom_emulator, caplog):
     auth = make_auth(client=client_that_raises(SystemExit))
-    with pytest.raises(KiwoomAuthError, match="SystemExit"):
+    with pytest.raises(KiwoomAuthError, match="SystemExit") as caught:
         await auth.aget_token()
+    assert caught.value.host == kiwoom_emulator.url
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -393,7 +393,9 @@ def test_a_turn_that_is_overdue_is_not_waited_for(make_auth, kiwoom_emulator):
     assert auth.get_token() == kiwoom_emulator.token
 
 
-def test_one_that_was_given_up_does_not_take_its_turn(make_auth):
+def test_one_that_was_given_up_does_not_take_its_turn(make_auth, monkeypatch):
+    monkeypatch.setattr(_flight, "GRACE", 2.0)
+    monkeypatch.setattr(_flights, "GRACE", 2.0)
     flight = _flight.Flight(issue_of(60.0), refresh=False)
     flight.landed = True
     source = make_auth(timeout=0.2)._source
@@ -500,6 +502,18 @@ def test_the_thread_of_an_exchange_is_no_daemon_even_where_its_starter_is(make_a
         assert not thread.daemon
     starter.join()
     land()
+
+
+def test_what_comes_after_the_failure_of_one_that_was_given_up(make_auth, clock):
+    """Another failure is no news to those who have the first; a token is."""
+    source = make_auth(clock=clock)._source
+    flight = source._flight = _flight.Flight(issue_of(60.0), refresh=False)
+    first, token = KiwoomAuthError("first"), AccessToken("late", clock.now(), clock.now() + 60.0, b"", 0.0)
+    outcomes = []
+    for outcome in (first, KiwoomAuthError("second"), token):
+        source._land(flight, outcome)
+        outcomes.append(flight.outcome)
+    assert outcomes == [first, first, token]
 
 
 def test_what_an_abandoned_flight_leaves_behind(make_auth):

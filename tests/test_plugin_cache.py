@@ -174,6 +174,21 @@ def test_what_somebody_else_has_put_into_the_cache_is_not_used(entry, kiwoom_emu
     assert auth.get_token() == kiwoom_emulator.token
 
 
+class Forgetful(dict):
+    """A cache that keeps nothing."""
+
+    def __setitem__(self, key, token):
+        pass
+
+
+def test_a_token_that_the_cache_has_lost_is_the_present_one_all_the_same(make_auth, kiwoom_emulator):
+    auth = make_auth(cache=Forgetful())
+    auth.get_token()
+    assert auth.expires_at is not None
+    auth.revoke()
+    assert kiwoom_emulator.token is None
+
+
 class Recording(dict):
     """A cache that keeps what was put there."""
 

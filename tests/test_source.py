@@ -13,7 +13,7 @@ from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._refused import FUTILE_PAUSE
 from kiwoom_auth_plugin._route import Route
 from kiwoom_auth_plugin._source import TokenSource
-from kiwoom_auth_plugin._token import AccessToken
+from kiwoom_auth_plugin._token import LAST_MOMENT, LONGEST_LIFE, AccessToken
 
 from .crowd import PATIENCE, land
 
@@ -129,6 +129,23 @@ def test_whoever_had_it_issued_by_a_thread_has_heard_of_it(desk):
     assert desk.source.drop_refused("refused", Log("an-appkey", HOST))
     desk.brings(same)  # which is told
     assert asyncio.run(main()) is same
+
+
+@both
+def test_a_token_that_is_there_is_given_to_whom_no_time_is_left(desk, ask):
+    desk.patience = -60.0
+    desk.source.token = desk.token()
+    assert desk.ask(ask) is desk.source.token
+
+
+@both
+def test_while_the_server_has_no_other_the_refused_one_is_not_replaced_even_if_it_ends(desk, ask):
+    token = desk.token(life=FUTILE_PAUSE / 2)
+    desk.brings(token, token)
+    desk.ask(ask)
+    assert desk.replace(token.value, ask) is None
+    desk.clock.advance(FUTILE_PAUSE / 2)
+    assert desk.replace(token.value, ask) is None  # the next call gets another
 
 
 @both
@@ -251,6 +268,20 @@ def test_callers_rest_after_a_failure_unless_a_refresh_has_a_token_left(desk, re
 
 
 # What another process, or a late flight, brings
+
+
+@pytest.mark.parametrize(("seconds", "takes"), [(0.0, False), (1.0, True)])
+def test_a_token_that_is_older_than_the_former_one_by_more_than_a_life_has_another_clock(desk, seconds, takes):
+    flight = desk.flight()
+    flight.refused = desk.token("former")
+    assert desk.source._takes(desk.token(dated=-LONGEST_LIFE - seconds), flight) is takes
+
+
+@pytest.mark.parametrize(("left", "takes"), [(LAST_MOMENT, False), (LAST_MOMENT + 0.5, True)])
+def test_the_same_token_in_its_last_moment_is_not_taken(desk, left, takes):
+    flight = desk.flight()
+    flight.refused = desk.token(dated=-60.0)
+    assert desk.source._takes(desk.token(life=left), flight) is takes
 
 
 def test_an_expired_token_keeps_no_token_of_another_process_out(desk):
