@@ -42,7 +42,7 @@ JUDGES = {
     "_event": "event",
     "_exchange": "exchange failure rest rest_scopes plugin_client plugin keys clock au10002 overdue shared_store",
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
-    "_flights": "overdue reentry interrupts log plugin_cache one_issue refresh locks failure fork refusal_storm shared_store",
+    "_flights": "overdue reentry interrupts log plugin_cache one_issue refresh locks failure fork refusal_storm",
     "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving",
     "_interrupts": "interrupts",
     "_issuer": "issuer plugin_client failure cutoff",
