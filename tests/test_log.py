@@ -108,12 +108,13 @@ def test_a_refresh_that_fails_is_a_warning_with_the_code(make_auth, kiwoom_emula
 
 
 @pytest.mark.parametrize("ask", ["revoke", "arevoke"])
-def test_a_revocation_is_told_and_one_that_fails_too(make_auth, kiwoom_emulator, clock, told, ask):
+def test_a_revocation_is_told_and_one_that_fails_too(make_auth, kiwoom_emulator, clock, told, ask, caplog):
     auth = make_auth(clock=clock)
     revoke = auth.revoke if ask == "revoke" else lambda: anyio.run(auth.arevoke)
     auth.get_token()
     told()
     revoke()
+    assert caplog.messages[-1].endswith("the token was revoked")
     assert told() == [("token.revoked", "INFO")]
     auth.get_token()
     told()

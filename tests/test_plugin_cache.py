@@ -189,6 +189,27 @@ def test_a_token_that_the_cache_has_lost_is_the_present_one_all_the_same(make_au
     assert kiwoom_emulator.token is None
 
 
+class Broken(dict):
+    """A cache that cannot be used."""
+
+    def get(self, _key):
+        raise OSError
+
+
+def test_a_cache_that_fails_keeps_no_token_from_its_revocation(make_auth, kiwoom_emulator):
+    heard = []
+    auth = make_auth(
+        cache=Broken(), secretkey=vault_of(kiwoom_emulator), on_event=lambda event: heard.append(event.name)
+    )
+    auth.revoke()
+    assert heard == ["cache.failed"]
+    auth.get_token()
+    heard.clear()
+    auth.revoke()
+    assert kiwoom_emulator.token is None
+    assert heard == ["cache.failed", "token.revoked"]
+
+
 class Recording(dict):
     """A cache that keeps what was put there."""
 

@@ -38,7 +38,7 @@ def test_a_call_to_another_origin_of_kiwooms_names_is_refused(open_client, host,
     assert error.host == host
     assert (error.code, error.status_code, error.retryable) == (None, None, False)
     assert host in str(error)
-    assert "host=" in str(error)
+    assert str(error).endswith("make another auth object with that as host= and the key pair of that environment.")
     assert "pass" not in str(error)
     assert "secretkey-0123456789" not in f"{error!r}"
 
@@ -53,6 +53,14 @@ def test_a_call_to_any_other_host_is_left_alone(open_client, kiwoom_emulator, au
     assert own.headers["authorization"] == "Bearer of-its-own"
     assert "authorization" not in none.headers
     assert not kiwoom_emulator.journal
+
+
+@every_client
+def test_what_stands_before_the_host_is_no_other_origin(open_client, kiwoom_emulator, auth):
+    with open_client(auth) as client:
+        answer = client.post(kiwoom_emulator.url.replace("://", "://me:pass@") + TR, headers=HEADERS)
+    assert answer.status_code == 200
+    assert kiwoom_emulator.journal[-1].headers["authorization"] == f"Bearer {kiwoom_emulator.token}"
 
 
 @every_client

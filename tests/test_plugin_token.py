@@ -3,6 +3,7 @@
 import threading
 from datetime import datetime, timedelta, timezone
 
+import anyio
 import pytest
 import requests
 
@@ -10,6 +11,7 @@ from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin.testing import recorded
 
 from .clients import BODY, HEADERS, TR, called
+from .crowd import land
 from .leaks import shown_by
 
 KST = timezone(timedelta(hours=9))
@@ -183,5 +185,40 @@ async def test_where_no_thread_is_to_be_had_a_revocation_says_so(make_auth, kiwo
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(KiwoomAuthError, match="no thread for AU10002"):
+        with pytest.raises(KiwoomAuthError, match="no thread for AU10002") as caught:
             await auth.arevoke()
+    assert caught.value.host == kiwoom_emulator.url
+
+
+@pytest.mark.anyio
+async def test_the_thread_of_a_revocation_has_a_name(kiwoom_emulator, auth):
+    await auth.aget_token()
+    with kiwoom_emulator.hold("/oauth2/revoke") as gate:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(auth.arevoke)
+            await anyio.to_thread.run_sync(gate.wait_for, 1)
+            assert [thread.name for thread in threading.enumerate()].count("kiwoom-auth-revoke") == 1
+            gate.release()
+
+
+def test_a_token_is_used_up_to_its_deadline_and_refreshed_in_its_last_five_minutes(kiwoom_emulator, make_auth, clock):
+    auth = make_auth(clock=clock)
+    assert (auth._timeout, auth._refresh_margin) == (10.0, 300.0)
+    token = auth.get_token()
+    remaining = auth._source.token.deadline - clock.now()
+    kiwoom_emulator.script("/oauth2/token", *[recorded.BAD_KEY_PAIR] * 9)
+    clock.advance(remaining - 0.5)
+    assert auth.get_token() == token
+    land()
+    assert len(kiwoom_emulator.calls("au10001")) == 2  # one of them the refresh, which fails
+    clock.advance(0.5)
+    with pytest.raises(KiwoomAuthError):
+        auth.get_token()
+
+
+def test_a_vault_that_fails_as_a_token_is_looked_for_names_the_host(kiwoom_emulator, make_auth):
+    auth = make_auth(secretkey=[].pop)
+    with pytest.raises(KiwoomAuthError, match="IndexError") as caught:
+        auth.revoke()
+    assert str(caught.value).startswith(kiwoom_emulator.url)
+    assert caught.value.host == kiwoom_emulator.url
