@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from typing import Any
 
+from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 
 MOST_WORKERS = 4
@@ -18,9 +19,13 @@ MOST_BUSY_FOR_LONG = 28
 _mutex = lock_for_the_process()
 
 
-def is_ending() -> bool:
-    """Whether the main thread has ended: others are waited for no longer, and Python 3.12 starts none any more."""
-    return not threading.main_thread().is_alive()
+def is_ending(refusal: RuntimeError | None = None) -> bool:
+    """Whether the program ends: threads are waited for no longer, and Python 3.12 starts none any more.
+
+    Args:
+        refusal: what starting one has raised; it says so before the main thread has ended.
+    """
+    return not threading.main_thread().is_alive() or "interpreter shutdown" in str(refusal)
 
 
 class Backlog:
@@ -48,7 +53,7 @@ class Backlog:
             do: is called with the items.
             item: one of them.
         """
-        worker = threading.Thread(target=self._work, name=self._name)
+        worker = threading.Thread(target=self._work, name=self._name, daemon=False)
         with _mutex:
             if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
                 self._todo, self._doing, self._pid = {}, {}, os.getpid()
@@ -81,7 +86,11 @@ class Backlog:
                     return
                 do, items = self._todo.pop(key)
                 self._doing[key] = time.monotonic()
-            with suppress(BaseException):  # a user's store or vault may raise anything
+            try:
                 do(items)
-            with _mutex:
-                self._doing.pop(key, None)
+            except BaseException as error:  # a user's store or vault may raise anything
+                if threading.current_thread() is threading.main_thread() and is_an_interrupt(error):
+                    raise
+            finally:
+                with _mutex:
+                    self._doing.pop(key, None)

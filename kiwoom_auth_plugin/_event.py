@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._interrupts import is_an_interrupt
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -50,8 +52,11 @@ class Event:
                 door.release()
         while room := self._first_room():
             # A loop that cannot be woken any more, whatever it raises, keeps the others from nothing.
-            with contextlib.suppress(Exception):
+            try:
                 room.wake()
+            except Exception as error:
+                if is_an_interrupt(error):
+                    raise
             self._remove(room)  # only now: whoever interrupts this leaves the room to be woken when it is set again
 
     def wait(self, timeout: float) -> bool:

@@ -43,7 +43,11 @@ class Issue(Protocol):
         ...
 
     def __call__(
-        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+        self,
+        lookup: Callable[[bytes], AccessToken | None],
+        takes: Callable[[AccessToken], bool],
+        spent: float,
+        issued: Callable[[AccessToken], object],
     ) -> tuple[AccessToken, Note | None]:
         """A token that ``lookup`` finds for the secretkey's digest, or one of another process, or else a new one.
 
@@ -51,6 +55,7 @@ class Issue(Protocol):
             lookup: finds a token that somebody else in this process has issued meanwhile.
             takes: whether a token that another process has issued will do.
             spent: seconds of the patience that are over.
+            issued: is told of a new one at once, while the rest may still be interrupted.
 
         Returns:
             The token, and what there is to tell of it once it is in use: a listener may be slow.
@@ -120,13 +125,21 @@ class Exchange:
         return without_frames(lambda: lookup(digest(self._secretkey.reveal(self._host))))
 
     def __call__(
-        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+        self,
+        lookup: Callable[[bytes], AccessToken | None],
+        takes: Callable[[AccessToken], bool],
+        spent: float,
+        issued: Callable[[AccessToken], object],
     ) -> tuple[AccessToken, Note | None]:
         """AU10001, unless ``lookup`` or the store finds a token."""
-        return without_frames(lambda: self._obtain(lookup, takes, spent))
+        return without_frames(lambda: self._obtain(lookup, takes, spent, issued))
 
     def _obtain(
-        self, lookup: Callable[[bytes], AccessToken | None], takes: Callable[[AccessToken], bool], spent: float
+        self,
+        lookup: Callable[[bytes], AccessToken | None],
+        takes: Callable[[AccessToken], bool],
+        spent: float,
+        issued: Callable[[AccessToken], object],
     ) -> tuple[AccessToken, Note | None]:
         # The vault's time and the store's count, so that a flight that was given up does not issue after all.
         limit = self._clock.monotonic() + self.patience - spent
@@ -134,11 +147,13 @@ class Exchange:
         found = lookup(digest(secretkey))
         if found is not None:
             return found, None
-        issued: list[AccessToken] = []
+        new: list[AccessToken] = []
 
         def issue() -> AccessToken:
-            issued.append(self._issue(secretkey, min(self._clock.monotonic() + self.timeout, limit)))
-            return issued[0]
+            token = self._issue(secretkey, min(self._clock.monotonic() + self.timeout, limit))
+            issued(token)
+            new.append(token)
+            return token
 
         if self._store is None:
             token = issue()
@@ -146,8 +161,8 @@ class Exchange:
             token = self._store.visit(self._seal(secretkey), spent).obtain(
                 takes, issue, self._store.lease(self.timeout)
             )
-        if issued:
-            return token, self._news_of(issued[0], "token.issued", "a token was issued")
+        if new:
+            return token, self._news_of(new[0], "token.issued", "a token was issued")
         return token, self._news_of(token, "token.found", "the store has a token of another process")
 
     def _issue(self, secretkey: Masked, deadline: float) -> AccessToken:

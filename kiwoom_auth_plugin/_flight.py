@@ -29,6 +29,7 @@ class Flight:
         "ended",
         "event",
         "found",
+        "issued",
         "landed",
         "log",
         "longest",
@@ -50,6 +51,8 @@ class Flight:
         """Happens when it is somebody else's turn: the cache is written."""
         self.told = Event()
         """Happens when all is done: what it has to tell was told."""
+        self.issued: AccessToken | None = None
+        """The token that was issued, as soon as it is: who is interrupted later has brought it all the same."""
         self.found: AccessToken | None = None
         """The token that was in the cache: it is not put there again, over what took its place or over its end."""
         self.landed = False

@@ -116,7 +116,14 @@ class Flights(ABC):
             left, longest = max(0.0, limit - self._clock.monotonic()), other.patience
             if not other.ended.wait(min(left, longest)) and left <= longest:
                 raise self._overdue(limit - started)
-        return issue(lookup, lambda token: self._takes(token, flight), self._clock.monotonic() - started)
+
+        def takes(token: AccessToken) -> bool:
+            return self._takes(token, flight)
+
+        def issued(token: AccessToken) -> None:
+            flight.issued = token
+
+        return issue(lookup, takes, self._clock.monotonic() - started, issued)
 
     def _take_turn(self, flight: Flight) -> Flight | None:
         """Let it be this flight's turn to issue for the appkey; or else tell who does, with another secretkey.
@@ -140,14 +147,19 @@ class Flights(ABC):
         other = self._turn.flight
         return other is not None and other is not flight and other.runs_here
 
-    def refuse_reentry(self) -> None:
-        """Return if this thread is not in the middle of a flight of this source's, or of another one of its turn.
+    def refuse_reentry(self, *, turn: bool = True) -> None:
+        """Return if this thread is not in the middle of a flight of this source's.
+
+        Args:
+            turn: or of another source's of the same appkey.
 
         Raises:
             KiwoomAuthError: it is: it would wait for itself.
         """
+        self._end_overdue()
         self._refuse_reentry(self._flight)
-        self._refuse_reentry(self._turn.flight)
+        if turn:
+            self._refuse_reentry(self._turn.flight)
 
     def _refuse_reentry(self, flight: Flight | None) -> None:
         if flight is not None and flight.runs_here:
@@ -186,13 +198,17 @@ class Flights(ABC):
     # Ending one
 
     def _abandon(self, flight: Flight) -> None:
-        """Whoever started the flight is interrupted: one of those who wait takes over, unless it has its own thread."""
+        """Whoever started the flight is interrupted: one of those who wait takes over, unless it has its own thread.
+
+        A token that it has brought already is used.
+        """
         with mutex:
             if flight.thread not in {None, threading.get_ident()}:
                 return
+            token = None if isinstance(flight.outcome, AccessToken) else flight.issued
             flight.landed = True
             self._leave(flight)
-        self._land(flight, None)
+        self._land(flight, token)
 
     def _end_overdue(self) -> None:
         """Let a flight that nobody has waited for, and that should have landed long ago, be no flight any more."""

@@ -20,7 +20,7 @@ from . import _httpx
 from ._ahead import bound, unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
-from ._interrupts import is_an_interrupt
+from ._interrupts import interrupt_in
 from ._keys import MaskedBytes
 from ._reasons import TOO_LONG, Cause, is_local, reason
 from ._version import __version__
@@ -67,7 +67,7 @@ class Issuer:
         if timeout <= 0:
             raise self._unreachable(path, TOO_LONG)
         post = self._post_by_requests if self._uses_requests(library) else self._post_by_httpx
-        cutoff = Cutoff(timeout)
+        cutoff, before = Cutoff(timeout), sys.exception()
         failure: KiwoomAuthError
         try:
             with cutoff:
@@ -75,6 +75,9 @@ class Issuer:
         except KiwoomAuthError as error:
             failure = error.copy()
         except Exception as exception:
+            interrupt = interrupt_in(exception, before)
+            if interrupt is not None:
+                raise interrupt  # noqa: B904 - it is what the exception was made of
             why = self._failure(exception, path, cutoff)
             if why is None:
                 raise
@@ -89,7 +92,7 @@ class Issuer:
 
     def _failure(self, exception: Exception, path: str, cutoff: Cutoff) -> KiwoomAuthError | None:
         """The error that an exception means for all who wait; None where it concerns only the caller it came to."""
-        if is_an_interrupt(exception) or (self.client is None and _is_of_a_stranger(exception)):
+        if self.client is None and _is_of_a_stranger(exception):
             return None
         if cutoff.happened:
             return self._unreachable(path, TOO_LONG)  # whatever the library makes of that

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
 
-from ._interrupts import is_an_interrupt
+from ._interrupts import is_an_interrupt, keep_known
 from .errors import KiwoomAuthError
 
 _T = TypeVar("_T")
@@ -126,6 +126,7 @@ def without_frames(do: Callable[[], _T]) -> _T:
     try:
         return do()
     except BaseException as error:  # noqa: BLE001 - whatever it is: it is raised on
+        keep_known(error)
         error.__context__ = context
         raise error.with_traceback(None)  # noqa: B904 - as above
 
@@ -140,6 +141,7 @@ async def awithout_frames(do: Callable[[], Awaitable[_T]]) -> _T:
     try:
         return await do()
     except BaseException as error:  # noqa: BLE001 - as there
+        keep_known(error)
         error.__context__ = context
         raise error.with_traceback(None)  # noqa: B904 - as there
 

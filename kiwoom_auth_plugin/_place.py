@@ -171,8 +171,8 @@ class Work:
         """
         try:
             self._thread.start()
-        except RuntimeError:
-            if not is_ending():
+        except RuntimeError as error:
+            if not is_ending(error):
                 raise
             self._run()
             if not isinstance(self.error, Exception | None):

@@ -228,12 +228,12 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         Raises:
             KiwoomAuthError: AU10002 failed; the token may live on until it expires.
         """
-        self._source.refuse_reentry()
+        self._source.refuse_reentry(turn=self._shared is not None)  # whose lock the other one holds
         self._revoke_by(self._by_requests)
 
     async def arevoke(self) -> None:
         """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
-        self._source.refuse_reentry()
+        self._source.refuse_reentry(turn=self._shared is not None)  # whose lock the other one holds
         try:
             await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
         except RuntimeError as error:

@@ -280,7 +280,7 @@ class Visit:
         try:
             work.start()
         except RuntimeError as error:  # no thread is to be had
-            if not is_ending():  # or else the rest can be done without
+            if not is_ending(error):  # or else the rest can be done without
                 self._fails(place, operation, words(error))
             return False
         return True

@@ -152,12 +152,15 @@ class TokenSource(Flights):
         with mutex:
             self._rest.end()
             present = dead if self.token is None else self.token
+            former = self._refusals.latest
             if present is not None and present.value == value:
                 self._refusals.forget(present)
                 self.token = None
             latest = self._refusals.latest
-        if value is not None:
-            self._slot.evict(value, log)
+        # What was refused before may still be in the cache: the next flight looks for the latest one only.
+        for gone in {value, None if former is None else former.value}:
+            if gone is not None:
+                self._slot.evict(gone, log)
         return latest if latest is not None and latest.value == value else None
 
     def cached(self, digest: Callable[[], bytes], log: Log) -> AccessToken | None:

@@ -65,7 +65,7 @@ class ManualClock(Clock):
 
     def __init__(self, wall: float = 1_700_000_000.0) -> None:
         self.wall_time = wall
-        self.monotonic_time = 1000.0
+        self.monotonic_time = 100_000.0
         self.slept: list[float] = []
         super().__init__(lambda: self.wall_time, lambda: self.monotonic_time, self._sleep)
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import signal
 import sys
 import threading
 from importlib.util import find_spec
@@ -269,6 +270,29 @@ def test_whoever_interrupts_the_waking_leaves_the_rest_to_be_woken_when_it_is_se
     event.set()
     assert woken == [1]
     assert crowd.outcomes() == [True] * 2
+
+
+def test_a_signal_handler_that_interrupts_the_waking_leaves_the_loop_to_be_woken_again(monkeypatch):
+    class TimeIsUp(Exception):
+        pass
+
+    def handler(_number, _frame):
+        raise TimeIsUp
+
+    former = signal.signal(signal.SIGTERM, handler)
+    event = Event()
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(_event._AsyncioRoom, "wake", lambda _room: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(TimeIsUp):
+            event.set()
+    signal.signal(signal.SIGTERM, former)
+    event.set()
+    assert crowd.outcomes() == [True]
 
 
 def test_whoever_interrupts_the_end_of_the_waking_finds_all_awake():

@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
-from functools import partial
+from functools import partial, wraps
 
+import httpx
 import pytest
 import requests
 
 from kiwoom_auth_plugin import KiwoomAuthError, _flight, _source
-from kiwoom_auth_plugin._interrupts import is_an_interrupt
+from kiwoom_auth_plugin._interrupts import interrupt_in, is_an_interrupt, keep_known
 
 from .clients import in_time
 from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
+from .shelf import Shelf
 from .traps import session_with
 
 
@@ -247,11 +250,29 @@ class Handlers:
         raise TimeIsUp
 
 
+def logged(function):
+    """A decorator: what it makes of a handler and of a vault runs the same code."""
+
+    @wraps(function)
+    def wrapper(*args, **options):
+        return function(*args, **options)
+
+    return wrapper
+
+
+def once(number, _frame):
+    signal.signal(number, signal.SIG_DFL)
+    raise TimeIsUp
+
+
 HANDLERS = {
     "a function": handler,
     "a method": Handlers().method,
     "an object": Handlers(),
     "a partial": partial(partial(handler)),
+    "one of a decorator": logged(handler),
+    "one that resets itself": once,
+    "one with another argument": lambda number, frame, _more=None: handler(number, frame),
     "of the system": signal.SIG_DFL,
     "of C": signal.default_int_handler,
 }
@@ -279,27 +300,69 @@ def raised_by(call):
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_what_a_handler_raises_is_told_from_what_others_raise(handle, name):
-    def fail():
+    def fail(*_args):
         raise TimeIsUp
 
     handle(HANDLERS[name])
-    assert not is_an_interrupt(raised_by(fail))
-    if name.startswith("of"):
+    for one in (fail, logged(fail), partial(fail, 15, None), partial(fail, None, None), partial(logged(fail), 1, 2)):
+        assert not is_an_interrupt(raised_by(one))
+    if name.startswith("of "):
         return
     error = raised_by(strike)
     assert type(error) is TimeIsUp
     assert is_an_interrupt(error)
-    crowd = Crowd()
-    crowd.threads(1, lambda: is_an_interrupt(error))
-    assert crowd.go().outcomes() == [False]
+    keep_known(error)
+    assert is_an_interrupt(error.with_traceback(None))
+
+
+def test_what_is_no_interrupt_is_none_without_its_traceback():
+    error = raised_by(lambda: 1 / 0)
+    keep_known(error)
+    assert not is_an_interrupt(error)
+
+
+def test_an_interrupt_that_takes_no_mark_does_no_harm(handle):
+    class Closed(Exception):
+        def __setattr__(self, name, value):
+            raise AttributeError(name)
+
+    def raising(_number, _frame):
+        raise Closed
+
+    handle(raising)
+    error = raised_by(strike)
+    keep_known(error)
+    assert is_an_interrupt(error)
+    assert not is_an_interrupt(error.with_traceback(None))
+
+
+def test_an_interrupt_is_found_in_what_was_made_of_it_and_not_in_what_was_there_before(handle):
+    def made_of(first, *, cause):
+        try:
+            raise first  # noqa: TRY301 - to have it as the context
+        except Exception:  # noqa: BLE001 - of whatever kind it is
+            if cause:
+                raise ValueError from first
+            raise ValueError  # noqa: B904 - that is what is tested
+
+    handle(handler)
+    interrupt, other = raised_by(strike), OSError()
+    for cause in (True, False):
+        assert interrupt_in(raised_by(lambda: made_of(interrupt, cause=cause)), None) is interrupt  # noqa: B023
+        assert interrupt_in(raised_by(lambda: made_of(other, cause=cause)), None) is None  # noqa: B023
+        assert interrupt_in(raised_by(lambda: made_of(interrupt, cause=cause)), interrupt) is None  # noqa: B023
+    other.__context__ = ring = OSError()
+    ring.__context__ = other
+    assert interrupt_in(other, None) is None
 
 
 @pytest.mark.parametrize("module", ["greenlet", "gevent.timeout", "eventlet.timeout"])
 def test_what_ends_a_greenlet_is_an_interrupt_in_any_thread(module):
     kinds = [type("Stop", (base,), {"__module__": module}) for base in (BaseException, Exception)]
+    kinds.append(type("Mine", (kinds[0],), {"__module__": "mine"}))
     crowd = Crowd()
     crowd.threads(1, lambda: [is_an_interrupt(kind()) for kind in kinds])
-    assert crowd.go().outcomes() == [[True, False]]
+    assert crowd.go().outcomes() == [[True, False, True]]
 
 
 def test_ctrl_c_is_an_interrupt_in_any_thread_and_an_exit_in_the_main_one():
@@ -347,3 +410,74 @@ def test_a_time_limit_reaches_the_caller_wherever_it_is_at_the_moment(make_auth,
         logger.removeHandler(listening)
         logger.setLevel(logging.NOTSET)
     assert kiwoom_emulator.issued == (2 if where == "a hook of client=" else 1)
+
+
+def test_a_time_limit_reaches_the_caller_through_another_auth_object(make_auth, kiwoom_emulator, handle):
+    """What it came from is cut off on the way, since there are secrets in it."""
+    inner = make_auth(cache={}, secretkey=lambda: strike() or kiwoom_emulator.secretkey)
+    heard = []
+
+    def listener(event):
+        heard.append(event.name)
+        inner.get_token()
+
+    handle(handler)
+    with pytest.raises(TimeIsUp):
+        make_auth(cache={}, on_event=listener).get_token()
+    with pytest.raises(TimeIsUp):
+        make_auth(cache={}, secretkey=inner.get_token).get_token()
+    assert heard == ["token.issued"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows interrupts no system call")
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_a_time_limit_that_the_library_takes_for_its_own_reaches_the_caller(
+    make_auth, kiwoom_emulator, handle, library
+):
+    def time_out(_number, _frame):
+        raise TimeoutError("the job took too long")
+
+    auth = make_auth(cache={})
+    ask = auth.get_token
+    if library == "httpx":
+        ask = partial(next, auth.sync_auth_flow(httpx.Request("GET", auth.host)))
+    handle(time_out)
+    with kiwoom_emulator.hold() as gate:
+
+        def strike_from_outside():
+            gate.wait_for(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        striking = threading.Thread(target=strike_from_outside)
+        striking.start()
+        with pytest.raises(TimeoutError, match=r"^the job took too long$"):
+            ask()
+        striking.join()
+    assert len(kiwoom_emulator.calls("au10001")) == 1
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_a_call_after_a_time_limit_fails_for_its_own_reason(make_auth, handle):
+    handle(handler)
+    try:
+        strike()
+    except TimeIsUp:
+        with pytest.raises(KiwoomAuthError, match="the connection was refused"):
+            make_auth(cache={}, host="http://127.0.0.1:1", timeout=0.2).get_token()
+
+
+def test_a_token_that_was_issued_is_not_lost_with_who_is_interrupted_as_it_is_stored(
+    make_auth, kiwoom_emulator, handle
+):
+    def listener(event):
+        if event.name == "store.failed":
+            strike()
+
+    shelf = Shelf()
+    shelf.fail(OSError("full"), "save")
+    auth = make_auth(cache={}, store=shelf, on_event=listener)
+    handle(handler)
+    with pytest.raises(TimeIsUp):
+        auth.get_token()
+    assert auth.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1

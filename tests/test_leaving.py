@@ -17,7 +17,7 @@ import trio.testing
 from kiwoom_auth_plugin.stores import FileStore
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
-from .crowd import PATIENCE, Crowd, land, tasks_waiting, watch_waiting
+from .crowd import PATIENCE, Crowd, land, run_python, tasks_waiting, watch_waiting
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -301,4 +301,30 @@ def test_a_token_that_comes_after_the_program_has_ended_is_in_the_store(make_aut
         gate.release()
         assert program.wait(PATIENCE) == 0
     assert make_auth(cache={}, store=FileStore(tmp_path / "tokens")).get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 1
+
+
+LAST_JOB = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor, thread
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+def job():
+    while not thread._shutdown:  # until the program waits for this job only
+        time.sleep(0.001)
+    print(auth.get_token())
+
+url, appkey, secretkey, folder = sys.argv[1:]
+auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(folder))
+ThreadPoolExecutor(1).submit(job)
+"""
+
+
+def test_the_last_job_of_a_pool_finds_the_token_in_the_store(make_auth, kiwoom_emulator, tmp_path):
+    """Python 3.12 starts no thread any more, though the main one has not ended."""
+    folder = tmp_path / "tokens"
+    token = make_auth(store=FileStore(folder)).get_token()
+    done = run_python(LAST_JOB, kiwoom_emulator.url, kiwoom_emulator.appkey, kiwoom_emulator.secretkey, str(folder))
+    assert (done.stdout, done.stderr) == (token + "\n", "")
     assert kiwoom_emulator.issued == 1

@@ -504,6 +504,13 @@ def test_the_thread_of_an_exchange_is_no_daemon_even_where_its_starter_is(make_a
     land()
 
 
+def test_one_that_is_overdue_is_nobodys_mistake_any_more(make_auth):
+    source = make_auth()._source
+    source._flight = _flight.Flight(issue_of(-60.0), refresh=False, thread=threading.get_ident())
+    source.refuse_reentry()
+    assert source._flight is None
+
+
 def test_what_comes_after_the_failure_of_one_that_was_given_up(make_auth, clock):
     """Another failure is no news to those who have the first; a token is."""
     source = make_auth(clock=clock)._source
@@ -537,7 +544,7 @@ def test_the_time_counts_that_a_vault_takes_while_somebody_else_issues(make_auth
             clock.advance(8.0)
             other.ended.set()
 
-        def __call__(self, _lookup, _takes, spent):
+        def __call__(self, _lookup, _takes, spent, _issued):
             counted.append(spent)
 
     source._bring(flight, Slow())
@@ -563,7 +570,7 @@ class Spent:
     def __init__(self, counted):
         self._counted = counted
 
-    def __call__(self, _lookup, _takes, spent):
+    def __call__(self, _lookup, _takes, spent, _issued):
         self._counted.append(spent)
 
 

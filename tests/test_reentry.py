@@ -189,9 +189,10 @@ def test_a_call_from_within_another_objects_refresh_gets_the_token_that_is_there
     assert kiwoom_emulator.issued == 2
 
 
-@pytest.mark.parametrize("store", [None, Shelf], ids=["no store", "a store"])
 @pytest.mark.parametrize("ask", ["revoke", "arevoke"])
-@pytest.mark.parametrize("which", ["the same object", "another object"])
+@pytest.mark.parametrize(
+    ("which", "store"), [("the same object", None), ("the same object", Shelf), ("another object", Shelf)]
+)
 def test_a_revocation_from_within_its_own_exchange_raises_a_clear_error(make_auth, kiwoom_emulator, store, ask, which):
     shelf = store and store()
     refused = []
@@ -211,3 +212,18 @@ def test_a_revocation_from_within_its_own_exchange_raises_a_clear_error(make_aut
     assert says_so(refused[0])
     auths[0].revoke()
     assert kiwoom_emulator.token is None
+
+
+@pytest.mark.parametrize("ask", ["revoke", "arevoke"])
+def test_a_vault_may_revoke_what_another_object_has_issued(make_auth, kiwoom_emulator, ask):
+    cache = {}
+    old = make_auth(cache=cache)
+    old.get_token()
+
+    def vault():
+        if not kiwoom_emulator.calls("au10002"):
+            old.revoke() if ask == "revoke" else asyncio.run(old.arevoke())
+        return kiwoom_emulator.secretkey
+
+    assert make_auth(cache=cache, secretkey=vault).get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 2

@@ -633,6 +633,57 @@ def test_a_token_that_is_invalidated_as_the_program_ends_is_not_in_the_store(mak
     assert attempts(replacing) == 2
 
 
+INTERRUPTED_LAST = """
+import atexit, signal, sys
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+class TimeIsUp(Exception):
+    pass
+
+def raising(number, frame):
+    raise TimeIsUp
+
+def vault():
+    if ends:
+        signal.raise_signal(signal.SIGTERM)
+    return secretkey
+
+def at_exit():
+    ends.append(True)
+    try:
+        auth.invalidate(token)
+    except TimeIsUp:
+        print("time is up")
+
+ends = []
+url, appkey, secretkey, folder = sys.argv[1:]
+signal.signal(signal.SIGTERM, raising)
+auth = KiwoomBearerAuth(appkey, vault, host=url, store=FileStore(folder))
+token = auth.get_token()
+atexit.register(at_exit)
+"""
+
+
+def test_a_time_limit_reaches_what_is_done_as_the_program_ends(replacing, tmp_path):
+    done = run_python(INTERRUPTED_LAST, replacing.url, replacing.appkey, replacing.secretkey, str(tmp_path / "tokens"))
+    assert (done.stdout, done.stderr) == ("time is up\n", "")
+
+
+def test_what_a_daemon_thread_has_to_be_done_is_done_before_the_program_ends():
+    backlog, kinds, done = _backlog.Backlog("kiwoom-auth-forget"), [], threading.Event()
+
+    def do(_items):
+        kinds.append(threading.current_thread().daemon)
+        done.set()
+
+    daemon = threading.Thread(target=backlog.add, args=("key", do, 1), daemon=True)
+    daemon.start()
+    assert done.wait(PATIENCE)
+    daemon.join()
+    assert kinds == [False]
+
+
 @pytest.mark.parametrize("ask", ["revoke", "arevoke"])
 def test_a_revoked_token_is_not_what_the_next_process_starts_with(process, replacing, ask):
     first = process()
@@ -680,6 +731,21 @@ def test_a_token_that_comes_from_the_store_as_it_is_revoked_is_not_used(make_aut
     assert replacing.token is None
     assert auth.expires_at is None
     assert auth.get_token() == replacing.token
+
+
+def test_a_token_that_was_refused_before_does_not_come_back_from_the_cache_after_a_revocation(make_auth, replacing):
+    shelf = Shelf()
+    auth, another = (make_auth(emulator=replacing, cache={}, store=shelf) for _ in range(2))
+    first = auth.get_token()
+    another.get_token()
+    another.invalidate(first)
+    land()
+    second = another.get_token()
+    answer = requests.post(replacing.url + TR, data=iter([BODY]), headers=HEADERS, auth=auth, timeout=PATIENCE)
+    assert answer.json()["return_code"] != 0  # refused, and the body cannot be sent again
+    auth.revoke()  # what is in the store
+    assert replacing.token is None
+    assert auth.get_token() == replacing.token not in {first, second}
 
 
 @pytest.mark.parametrize("store", [None, Shelf], ids=["no store", "a store"])

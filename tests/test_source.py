@@ -43,7 +43,7 @@ class Desk:
         self.route = Route(None, 10.0, "requests")
         self.outcomes = []
 
-    def __call__(self, lookup, _takes, _spent):
+    def __call__(self, lookup, _takes, _spent, _issued):
         found = lookup(DIGEST)
         if found is not None:
             return found, None

@@ -52,7 +52,7 @@ JUDGES = {
     "_log": "log events interrupts",
     "_origin": "origin plugin_hosts messages boundaries hostile",
     "_peek": "plugin_streams plugin_answers read_ahead",
-    "_place": "log events shared_store hostile_stores",
+    "_place": "place log events shared_store hostile_stores",
     "_plugin": "plugin plugin_token plugin_arguments plugin_copies plugin_hosts plugin_cache plugin_client keys "
     "messages log refresh shared_store",
     "_reasons": "reasons plugin_client",
