@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from importlib.util import find_spec
+from types import ModuleType
 
 import anyio
 import pytest
@@ -46,8 +47,89 @@ async def test_one_that_has_happened_is_not_waited_for():
 async def test_waiting_is_bounded_and_leaves_nothing_behind():
     event = Event()
     assert not event.wait(0.001)
+    assert not event._doors
     assert not await event.wait_async(0.001)
     assert not tasks_waiting(event)
+
+
+def test_a_thread_does_not_wait_where_no_time_is_left(monkeypatch):
+    waited = []
+
+    class Door:
+        def acquire(self, timeout=None):
+            waited.append(timeout)
+
+    event = Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Lock", Door)
+        for timeout in (-1.0, 0.0, 0.5):
+            event.wait(timeout)
+    assert [timeout for timeout in waited if timeout is not None] == [0.0, 0.0, 0.5]
+
+
+@pytest.mark.anyio
+async def test_one_that_leaves_takes_the_time_of_nobody_else_with_it():
+    event = Event()
+    async with anyio.create_task_group() as tasks:
+        leaving = anyio.CancelScope()
+
+        async def leave():
+            with leaving:
+                await event.wait_async(PATIENCE)
+
+        tasks.start_soon(leave)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(leave_soon, leaving)
+        with anyio.fail_after(PATIENCE):
+            assert not await event.wait_async(0.05)
+
+
+async def leave_soon(scope):
+    scope.cancel()
+
+
+def test_a_trio_that_is_only_half_imported_is_not_asked(monkeypatch):
+    async def main():
+        event = Event()
+        asyncio.get_running_loop().call_soon(event.set)
+        return await event.wait_async(PATIENCE)
+
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", ModuleType("trio.lowlevel"))
+    assert asyncio.run(main())
+
+
+def test_a_trio_task_is_woken_by_a_thread_though_its_clock_jumps():
+    event = Event()
+    timers = []
+
+    def set_it():
+        timers.extend((one.name, one.daemon) for one in threading.enumerate() if isinstance(one, threading.Timer))
+        event.set()
+
+    async def main():
+        async with trio.open_nursery() as tasks:
+
+            async def wait():
+                assert await event.wait_async(PATIENCE)
+
+            tasks.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(set_it)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert timers == [("kiwoom-auth-wait", True)]
+
+
+def test_what_is_called_in_a_thread_outlives_the_daemon_that_calls_it():
+    kinds = []
+
+    def daemon():
+        asyncio.run(in_thread(lambda: kinds.append(threading.current_thread().daemon), "a-name"))
+
+    thread = threading.Thread(target=daemon, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert kinds == [False]
 
 
 def test_an_interrupt_anywhere_in_a_wait_keeps_nobody_from_setting_it():
