@@ -30,10 +30,10 @@ def bound(raw: Any) -> None:
     """
     raw.enforce_content_length = True
     answer = getattr(raw, "_original_response", None)
-    file: Any = getattr(answer, "fp", None)  # None where nothing is left to read
-    if isinstance(answer, http.client.HTTPResponse) and file is not None:
-        file = _Pieces(file)
-        answer.fp = file
+    if isinstance(answer, http.client.HTTPResponse):  # in niquests' urllib3, to look at fp makes one
+        file: Any = answer.fp
+        pieces: Any = file and _Pieces(file)  # there is none where nothing is left to read
+        answer.fp = pieces
 
 
 def decompressed(body: bytes, encoding: str | None) -> bytes | None:

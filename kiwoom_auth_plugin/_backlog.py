@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable
-from contextlib import suppress
 from typing import Any
 
 from ._interrupts import is_an_interrupt
@@ -59,23 +58,29 @@ class Backlog:
                 self._todo, self._doing, self._pid = {}, {}, os.getpid()
             self._todo.setdefault(key, (do, set()))[1].add(item)
             is_last = is_ending() and threading.current_thread() is threading.main_thread()
-            if not is_last:
-                self._hire(worker)
+            is_last = is_last or not self._hire(worker)
         if is_last:
             self._work()
 
-    def _hire(self, worker: threading.Thread) -> None:
-        """Start another worker if there are too few; the mutex is held."""
+    def _hire(self, worker: threading.Thread) -> bool:
+        """Start another worker if there are too few; the mutex is held.
+
+        Returns:
+            False where none will ever start any more.
+        """
         # One that an interrupt has kept from starting is none.
         self._workers = [one for one in self._workers if one.is_alive()]
         free, wanted = len(self._workers) - len(self._doing), len(self._todo.keys() - self._doing.keys())
         long_ago = time.monotonic() - BUSY_FOR_LONG
         hanging = sum(since < long_ago for since in self._doing.values())
         if free >= wanted or len(self._workers) - min(hanging, MOST_BUSY_FOR_LONG) >= MOST_WORKERS:
-            return
+            return True
         self._workers.append(worker)
-        with suppress(RuntimeError):
+        try:
             worker.start()  # under the mutex: to others, one that has not started is none
+        except RuntimeError as error:
+            return not is_ending(error)
+        return True
 
     def _work(self) -> None:
         while True:

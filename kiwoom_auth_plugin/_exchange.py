@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from . import _au10001, _au10002
 from ._clock import Clock
+from ._interrupts import is_an_interrupt
 from ._issuer import Issuer, Library
 from ._keys import Masked, Secretkey, digest, without_frames
 from ._log import Log, Note
@@ -259,6 +260,8 @@ class Exchange:
             try:
                 return without_frames(lambda: attempt(deadline - self._clock.monotonic()))
             except KiwoomAuthError as error:
+                if is_an_interrupt(error):
+                    raise
                 failure = error.copy()
             self.log.tell(
                 Note(logging.INFO, "attempt.failed", f"{call}, attempt {number}: {failure}", None, failure.code, number)

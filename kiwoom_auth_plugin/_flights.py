@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from ._clock import Clock
 from ._exchange import Issue
 from ._flight import GRACE, Flight, Turn
+from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 from ._log import Log, Note
 from ._token import AccessToken
@@ -93,7 +94,7 @@ class Flights(ABC):
             outcome: AccessToken | KiwoomAuthError
             outcome, news = self._bring(flight, issue)
         except KiwoomAuthError as error:
-            if self._is_within_another(flight):
+            if self._is_within_another(flight) or is_an_interrupt(error):
                 raise  # the mistake of this caller, and no business of the others'
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:

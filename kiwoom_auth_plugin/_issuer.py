@@ -20,7 +20,7 @@ from . import _httpx
 from ._ahead import bound, unpacked
 from ._answer import SIZE_LIMIT, Answer
 from ._cutoff import Cutoff
-from ._interrupts import interrupt_in
+from ._interrupts import interrupt_in, is_an_interrupt
 from ._keys import MaskedBytes
 from ._reasons import TOO_LONG, Cause, is_local, reason
 from ._version import __version__
@@ -73,9 +73,11 @@ class Issuer:
             with cutoff:
                 answer = post(self._host + path, body, timeout, cutoff)
         except KiwoomAuthError as error:
+            if is_an_interrupt(error):
+                raise
             failure = error.copy()
         except Exception as exception:
-            interrupt = interrupt_in(exception, before)
+            interrupt = interrupt_in(exception, before, _is_known)
             if interrupt is not None:
                 raise interrupt  # noqa: B904 - it is what the exception was made of
             why = self._failure(exception, path, cutoff)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from functools import partial, wraps
 
@@ -265,6 +266,25 @@ def once(number, _frame):
     raise TimeIsUp
 
 
+def deleting(number, frame):
+    del number, frame
+    raise TimeIsUp
+
+
+def renaming(number, frame):
+    number, frame = signal.Signals(number).name, frame.f_lineno
+    raise TimeIsUp
+
+
+def sharing(number, frame):
+    def name():
+        return number, frame
+
+    number = frame = signal.Signals(number).name
+    if name():
+        raise TimeIsUp
+
+
 HANDLERS = {
     "a function": handler,
     "a method": Handlers().method,
@@ -272,6 +292,9 @@ HANDLERS = {
     "a partial": partial(partial(handler)),
     "one of a decorator": logged(handler),
     "one that resets itself": once,
+    "one that deletes its arguments": deleting,
+    "one that changes them": renaming,
+    "one that shares them": sharing,
     "one with another argument": lambda number, frame, _more=None: handler(number, frame),
     "of the system": signal.SIG_DFL,
     "of C": signal.default_int_handler,
@@ -303,8 +326,19 @@ def test_what_a_handler_raises_is_told_from_what_others_raise(handle, name):
     def fail(*_args):
         raise TimeIsUp
 
+    def rebinding(*args):
+        args = 5  # noqa: F841 - where a tuple is looked for
+        raise TimeIsUp
+
     handle(HANDLERS[name])
-    for one in (fail, logged(fail), partial(fail, 15, None), partial(fail, None, None), partial(logged(fail), 1, 2)):
+    for one in (
+        rebinding,
+        fail,
+        logged(fail),
+        partial(fail, 15, None),
+        partial(fail, None, None),
+        partial(logged(fail), 1, 2),
+    ):
         assert not is_an_interrupt(raised_by(one))
     if name.startswith("of "):
         return
@@ -312,7 +346,11 @@ def test_what_a_handler_raises_is_told_from_what_others_raise(handle, name):
     assert type(error) is TimeIsUp
     assert is_an_interrupt(error)
     keep_known(error)
-    assert is_an_interrupt(error.with_traceback(None))
+    error.__traceback__ = None
+    assert is_an_interrupt(error)
+    crowd = Crowd()  # to whom a future may bring it
+    crowd.threads(1, lambda: is_an_interrupt(error))
+    assert crowd.go().outcomes() == [False]
 
 
 def test_what_is_no_interrupt_is_none_without_its_traceback():
@@ -321,22 +359,46 @@ def test_what_is_no_interrupt_is_none_without_its_traceback():
     assert not is_an_interrupt(error)
 
 
-def test_an_interrupt_that_takes_no_mark_does_no_harm(handle):
-    class Closed(Exception):
-        def __setattr__(self, name, value):
-            raise AttributeError(name)
+class Peculiar(Exception):
+    """One that shows what a server has sent as its attributes, and takes no others."""
 
+    def __getattr__(self, name):
+        return name
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+def test_the_attributes_of_an_exception_are_of_no_account(handle):
     def raising(_number, _frame):
-        raise Closed
+        raise Peculiar
+
+    def fail():
+        raise Peculiar
 
     handle(raising)
+    assert not is_an_interrupt(raised_by(fail))
     error = raised_by(strike)
     keep_known(error)
-    assert is_an_interrupt(error)
-    assert not is_an_interrupt(error.with_traceback(None))
+    assert is_an_interrupt(error.with_traceback(None))
+
+
+def test_an_interrupt_is_known_by_any_frame_that_it_interrupts():
+    """Cython puts frames of its own between the two."""
+
+    def interrupted():
+        between(sys._getframe())
+
+    def between(frame):
+        handler(15, frame)
+
+    assert is_an_interrupt(raised_by(interrupted))
 
 
 def test_an_interrupt_is_found_in_what_was_made_of_it_and_not_in_what_was_there_before(handle):
+    def is_known(module):
+        return module == __name__
+
     def made_of(first, *, cause):
         try:
             raise first  # noqa: TRY301 - to have it as the context
@@ -348,12 +410,14 @@ def test_an_interrupt_is_found_in_what_was_made_of_it_and_not_in_what_was_there_
     handle(handler)
     interrupt, other = raised_by(strike), OSError()
     for cause in (True, False):
-        assert interrupt_in(raised_by(lambda: made_of(interrupt, cause=cause)), None) is interrupt  # noqa: B023
-        assert interrupt_in(raised_by(lambda: made_of(other, cause=cause)), None) is None  # noqa: B023
-        assert interrupt_in(raised_by(lambda: made_of(interrupt, cause=cause)), interrupt) is None  # noqa: B023
+        made, none = (raised_by(partial(made_of, one, cause=cause)) for one in (interrupt, other))
+        assert interrupt_in(made, None, is_known) is interrupt
+        assert interrupt_in(none, None, is_known) is None
+        assert interrupt_in(made, interrupt, is_known) is None
+        assert interrupt_in(made, None, lambda _module: False) is None  # who made it knows why
     other.__context__ = ring = OSError()
     ring.__context__ = other
-    assert interrupt_in(other, None) is None
+    assert interrupt_in(other, None, is_known) is None
 
 
 @pytest.mark.parametrize("module", ["greenlet", "gevent.timeout", "eventlet.timeout"])
@@ -453,7 +517,6 @@ def test_a_time_limit_that_the_library_takes_for_its_own_reaches_the_caller(
         with pytest.raises(TimeoutError, match=r"^the job took too long$"):
             ask()
         striking.join()
-    assert len(kiwoom_emulator.calls("au10001")) == 1
     assert auth.get_token() == kiwoom_emulator.token
 
 
@@ -481,3 +544,56 @@ def test_a_token_that_was_issued_is_not_lost_with_who_is_interrupted_as_it_is_st
         auth.get_token()
     assert auth.get_token() == kiwoom_emulator.token
     assert kiwoom_emulator.issued == 1
+
+
+@pytest.mark.parametrize("where", ["in the exchange", "after the answer"])
+def test_a_handler_that_calls_the_same_object_fails_by_itself(make_auth, kiwoom_emulator, handle, where):
+    """It may end the program by way of revoke(), say: that cannot be done in the middle of an AU10001."""
+
+    def spring():
+        if where == "in the exchange" and not struck:
+            struck.append(True)
+            strike()
+
+    def listener(event):
+        if event.name == "store.failed" and where == "after the answer":
+            strike()
+
+    struck, shelf = [], Shelf()
+    shelf.fail(OSError("full"), "save")
+    auth = make_auth(cache={}, client=session_with(spring), store=shelf, on_event=listener)
+    handle(lambda _number, _frame: auth.get_token())
+    with pytest.raises(KiwoomAuthError, match="from within its own AU10001"):
+        auth.get_token()
+    assert auth.get_token() == kiwoom_emulator.token  # no rest for the next one
+    assert kiwoom_emulator.issued == (2 if where == "in the exchange" else 1)
+
+
+def test_a_handler_whose_own_call_fails_makes_nothing_be_tried_again(make_auth, kiwoom_emulator, handle):
+    other = make_auth(cache={}, host="http://127.0.0.1:1", timeout=0.2)
+
+    def listener(event):
+        if event.name == "attempt.failed":
+            heard.append(event.name)
+
+    heard, left = [], [strike]
+    auth = make_auth(cache={}, client=session_with(lambda: left and left.pop()()), on_event=listener)
+    handle(lambda _number, _frame: other.get_token())
+    with pytest.raises(KiwoomAuthError, match=r"127\.0\.0\.1:1: no answer"):
+        auth.get_token()
+    assert heard == []
+    assert auth.get_token() == kiwoom_emulator.token
+
+
+def test_an_interrupt_that_comes_by_a_future_is_a_failure_of_the_vault(make_auth, kiwoom_emulator, handle):
+    """Whoever has fetched the key for all was interrupted; the others were not."""
+    handle(handler)
+    error = raised_by(strike)
+
+    def vault():
+        raise error
+
+    auth, crowd = make_auth(cache={}, secretkey=vault), Crowd()
+    crowd.threads(1, auth.get_token)
+    (outcome,) = crowd.go().outcomes()
+    assert isinstance(outcome, KiwoomAuthError)

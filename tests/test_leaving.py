@@ -313,7 +313,9 @@ from kiwoom_auth_plugin.stores import FileStore
 def job():
     while not thread._shutdown:  # until the program waits for this job only
         time.sleep(0.001)
-    print(auth.get_token())
+    token = auth.get_token()
+    print(token)
+    auth.invalidate(token)
 
 url, appkey, secretkey, folder = sys.argv[1:]
 auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(folder))
@@ -321,10 +323,12 @@ ThreadPoolExecutor(1).submit(job)
 """
 
 
-def test_the_last_job_of_a_pool_finds_the_token_in_the_store(make_auth, kiwoom_emulator, tmp_path):
+def test_the_last_job_of_a_pool_finds_the_token_in_the_store_and_drops_it(make_auth, kiwoom_emulator, tmp_path):
     """Python 3.12 starts no thread any more, though the main one has not ended."""
     folder = tmp_path / "tokens"
     token = make_auth(store=FileStore(folder)).get_token()
     done = run_python(LAST_JOB, kiwoom_emulator.url, kiwoom_emulator.appkey, kiwoom_emulator.secretkey, str(folder))
     assert (done.stdout, done.stderr) == (token + "\n", "")
     assert kiwoom_emulator.issued == 1
+    make_auth(store=FileStore(folder), cache={}).get_token()
+    assert kiwoom_emulator.issued == 2  # what was invalidated is gone
