@@ -1,5 +1,6 @@
 """Answers reach the caller as they came: whole, undecoded where that is asked for, their connection given back."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -9,6 +10,7 @@ import pytest
 import requests
 import requests.adapters
 
+from kiwoom_auth_plugin._peek import alook, look
 from kiwoom_auth_plugin.testing import Answer, recorded
 
 from .clients import (
@@ -113,6 +115,37 @@ def test_an_answer_that_a_hook_of_the_user_has_consumed_is_judged_by_its_status(
             client.post(kiwoom_emulator.url + TR, content=BODY, headers=HEADERS)
         assert called(client.post(kiwoom_emulator.url + TR, content=BODY, headers=HEADERS))
     assert kiwoom_emulator.issued == 2
+
+
+@every_module
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_a_401_that_a_hook_of_the_user_has_read_is_judged_by_its_code(kiwoom_emulator, auth, module, kind):
+    """This address is not registered: another token does not help."""
+    token = auth.get_token()
+    body = json.dumps({"return_code": 3, "return_msg": "[8050:지정단말기 인증에 실패했습니다]"}).encode()
+    kiwoom_emulator.refuse_next(answer=Answer(401, body, (("Content-Type", kind),)))
+    with module.Client(auth=auth, event_hooks={"response": [lambda response: response.read()]}) as client:
+        assert client.post(kiwoom_emulator.url + TR, content=BODY, headers=HEADERS).status_code == 401
+    assert auth.get_token() == token
+    assert kiwoom_emulator.issued == 1
+
+
+@every_module
+def test_an_answer_that_a_hook_of_the_user_has_closed_is_not_looked_at(module):
+    class Sync(module.SyncByteStream):
+        def __iter__(self):
+            raise AssertionError
+
+    class Async(module.AsyncByteStream):
+        def __aiter__(self):
+            raise AssertionError
+
+    response = module.Response(401, stream=Sync())
+    response.close()
+    assert look(response) is None
+    response = module.Response(401, stream=Async())
+    asyncio.run(response.aclose())
+    assert asyncio.run(alook(response)) is None
 
 
 @every_module
