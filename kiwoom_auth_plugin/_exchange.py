@@ -243,7 +243,7 @@ class Exchange:
     def _forget(self, store: SharedStore, tokens: Iterable[tuple[Masked, float]]) -> None:
         def forget() -> None:
             visit = store.visit(self._seal(self._secretkey.reveal(self._host)))
-            with visit.lock(store.lease(0.0)):
+            with visit.lock(store.lease(self.timeout)):  # as long as an exchange holds it
                 visit.forget(tokens)
 
         with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself

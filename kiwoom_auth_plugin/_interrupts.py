@@ -21,15 +21,16 @@ def is_an_interrupt(error: BaseException) -> bool:
     Such are Ctrl-C, what a signal handler raises in the main thread (a time limit, the exit of a SIGTERM's), and what
     kills a greenlet or ends its time.
     """
-    if isinstance(error, KeyboardInterrupt):
+    kind = type(error)  # not isinstance(), which asks the exception: it may be of any kind
+    if issubclass(kind, KeyboardInterrupt):
         return True
-    if not isinstance(error, Exception):
-        if any(kind.__module__.partition(".")[0] in _GREENLETS for kind in type(error).__mro__):
+    if not issubclass(kind, Exception):
+        if any(str(base.__module__).partition(".")[0] in _GREENLETS for base in kind.__mro__):
             return True
-        if isinstance(error, SystemExit) and _is_main():
+        if issubclass(kind, SystemExit) and _is_main():
             return True
     # Handlers run in the main thread. What another one gets from there, by a future say, has failed for it.
-    return _is_main() and (_MARK in _attributes(error) or _is_of_a_handler(error))
+    return _is_main() and (_MARK in _own(error, "__dict__") or _is_of_a_handler(error))
 
 
 def interrupt_in(
@@ -51,28 +52,27 @@ def interrupt_in(
             found = link  # the innermost one: urllib3 gives what it makes of it the same traceback
         elif not all(is_known(frame.f_globals.get("__name__")) for frame in _frames(link)[-1:]):
             break
-        link = link.__cause__ or link.__context__
+        link = _own(link, "__cause__") or _own(link, "__context__")
     return found
 
 
 def keep_known(error: BaseException) -> None:
     """Let an interrupt be known as one even without its traceback."""
     if is_an_interrupt(error):
-        _attributes(error)[_MARK] = True
+        _own(error, "__dict__")[_MARK] = True
 
 
 def _is_main() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _attributes(error: BaseException) -> dict[str, Any]:
-    """Its own, whatever its class makes of the access to attributes."""
-    own: dict[str, Any] = object.__getattribute__(error, "__dict__")
-    return own
+def _own(error: BaseException, name: str) -> Any:
+    """An attribute, whatever its class makes of the access to attributes."""
+    return object.__getattribute__(error, name)
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    return [frame for frame, _line in traceback.walk_tb(error.__traceback__)]
+    return [frame for frame, _line in traceback.walk_tb(_own(error, "__traceback__"))]
 
 
 def _is_of_a_handler(error: BaseException) -> bool:
@@ -100,11 +100,16 @@ def _positional(frame: FrameType) -> Iterator[object]:
 
 
 def _code_of(handler: Any) -> CodeType | None:
-    """What runs where the handler is called: it may be a function, a method, a partial, or an object of a class."""
+    """What runs where the handler is called: it may be a function, a method, a partial, or an object of a class.
+
+    None where it can be called without arguments, too: it may be somebody else who has done so.
+    """
     while isinstance(handler, partial):
         handler = handler.func
     call = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004 - its code
-    return getattr(call, "__code__", None)
+    code: CodeType | None = getattr(call, "__code__", None)
+    given = len(getattr(call, "__defaults__", None) or ()) + (getattr(call, "__self__", None) is not None)
+    return code if code is not None and code.co_argcount > given else None
 
 
 def _forgets_its_arguments(code: CodeType) -> bool:

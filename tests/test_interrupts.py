@@ -294,6 +294,7 @@ HANDLERS = {
     "one that resets itself": once,
     "one that deletes its arguments": deleting,
     "one that changes them": renaming,
+    "a partial of one that does": partial(renaming),
     "one that shares them": sharing,
     "one with another argument": lambda number, frame, _more=None: handler(number, frame),
     "of the system": signal.SIG_DFL,
@@ -357,6 +358,33 @@ def test_what_is_no_interrupt_is_none_without_its_traceback():
     error = raised_by(lambda: 1 / 0)
     keep_known(error)
     assert not is_an_interrupt(error)
+
+
+class Anything:
+    """What is a handler, and is called by others as well."""
+
+    def __call__(self, number=None, frame=None):
+        del number, frame
+        raise TimeIsUp
+
+
+def test_what_may_be_called_without_arguments_is_taken_for_a_handler_only_by_them(handle):
+    anything = Anything()
+    handle(anything)
+    assert not is_an_interrupt(raised_by(anything))
+    handle(handler)
+    assert not is_an_interrupt(raised_by(partial(handler, None, None)))
+
+
+def test_an_exception_of_whatever_kind_can_be_asked_for():
+    class Closed(BaseException):
+        __module__ = None
+
+        def __getattribute__(self, name):
+            raise RuntimeError(name)
+
+    assert not is_an_interrupt(Closed())
+    assert interrupt_in(Closed(), None, lambda _module: True) is None
 
 
 class Peculiar(Exception):
