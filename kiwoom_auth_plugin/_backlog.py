@@ -19,7 +19,7 @@ _mutex = lock_for_the_process()
 
 
 def is_ending(refusal: RuntimeError | None = None) -> bool:
-    """Whether the program ends: threads are waited for no longer, and Python 3.12 starts none any more.
+    """Whether the program ends: the main thread has, and Python 3.12 starts no other any more.
 
     Args:
         refusal: what starting one has raised; it says so before the main thread has ended.

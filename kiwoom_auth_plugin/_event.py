@@ -180,14 +180,14 @@ class _TrioRoom:
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
         try:
             # Where no thread is to be had, trio's own clock has to do.
-            with self._trio.move_on_after(math.inf if self._is_timed(timeout) else max(0.0, timeout)):
+            with self._trio.move_on_after(math.inf if self._start_timer(timeout) else max(0.0, timeout)):
                 await self._waiting.park()
         finally:
             if not self._waiting:
                 self._stop_timer()
 
-    def _is_timed(self, timeout: float) -> bool:
-        """Whether a thread wakes this room within that time; it is started for that."""
+    def _start_timer(self, timeout: float) -> bool:
+        """Have a thread wake this room within that time, unless one does so already; False where none is to be had."""
         until = time.monotonic() + timeout
         if self._timer is None or until < self._until:
             timer = threading.Timer(timeout, self._ring)

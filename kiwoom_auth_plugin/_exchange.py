@@ -48,7 +48,7 @@ class Issue(Protocol):
         lookup: Callable[[bytes], AccessToken | None],
         takes: Callable[[AccessToken], bool],
         spent: float,
-        issued: Callable[[AccessToken], object],
+        issued: Callable[[AccessToken, Note], object],
     ) -> tuple[AccessToken, Note | None]:
         """A token that ``lookup`` finds for the secretkey's digest, or one of another process, or else a new one.
 
@@ -56,7 +56,7 @@ class Issue(Protocol):
             lookup: finds a token that somebody else in this process has issued meanwhile.
             takes: whether a token that another process has issued will do.
             spent: seconds of the patience that are over.
-            issued: is told of a new one at once, while the rest may still be interrupted.
+            issued: is given a new one, and what there is to tell, at once: the rest may still be interrupted.
 
         Returns:
             The token, and what there is to tell of it once it is in use: a listener may be slow.
@@ -130,7 +130,7 @@ class Exchange:
         lookup: Callable[[bytes], AccessToken | None],
         takes: Callable[[AccessToken], bool],
         spent: float,
-        issued: Callable[[AccessToken], object],
+        issued: Callable[[AccessToken, Note], object],
     ) -> tuple[AccessToken, Note | None]:
         """AU10001, unless ``lookup`` or the store finds a token."""
         return without_frames(lambda: self._obtain(lookup, takes, spent, issued))
@@ -140,7 +140,7 @@ class Exchange:
         lookup: Callable[[bytes], AccessToken | None],
         takes: Callable[[AccessToken], bool],
         spent: float,
-        issued: Callable[[AccessToken], object],
+        issued: Callable[[AccessToken, Note], object],
     ) -> tuple[AccessToken, Note | None]:
         # The vault's time and the store's count, so that a flight that was given up does not issue after all.
         limit = self._clock.monotonic() + self.patience - spent
@@ -148,12 +148,12 @@ class Exchange:
         found = lookup(digest(secretkey))
         if found is not None:
             return found, None
-        new: list[AccessToken] = []
+        news: list[Note] = []
 
         def issue() -> AccessToken:
             token = self._issue(secretkey, min(self._clock.monotonic() + self.timeout, limit))
-            issued(token)
-            new.append(token)
+            news.append(self._news_of(token, "token.issued", "a token was issued"))
+            issued(token, news[0])
             return token
 
         if self._store is None:
@@ -162,8 +162,8 @@ class Exchange:
             token = self._store.visit(self._seal(secretkey), spent).obtain(
                 takes, issue, self._store.lease(self.timeout)
             )
-        if new:
-            return token, self._news_of(new[0], "token.issued", "a token was issued")
+        if news:
+            return token, news[0]
         return token, self._news_of(token, "token.found", "the store has a token of another process")
 
     def _issue(self, secretkey: Masked, deadline: float) -> AccessToken:
@@ -243,7 +243,7 @@ class Exchange:
     def _forget(self, store: SharedStore, tokens: Iterable[tuple[Masked, float]]) -> None:
         def forget() -> None:
             visit = store.visit(self._seal(self._secretkey.reveal(self._host)))
-            with visit.lock(store.lease(self.timeout)):  # as long as an exchange holds it
+            with visit.lock(store.lease(0.0)):
                 visit.forget(tokens)
 
         with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself

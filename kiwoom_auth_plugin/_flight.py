@@ -3,12 +3,16 @@
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from ._event import Event
 from ._exchange import Issue
 from ._route import Route
 from ._token import AccessToken
 from .errors import KiwoomAuthError
+
+if TYPE_CHECKING:
+    from ._log import Note
 
 GRACE = 2.0
 """Seconds beyond the time-out of an exchange after which the others stop waiting for it."""
@@ -33,6 +37,7 @@ class Flight:
         "landed",
         "log",
         "longest",
+        "news",
         "outcome",
         "refresh",
         "refused",
@@ -52,7 +57,9 @@ class Flight:
         self.told = Event()
         """Happens when all is done: what it has to tell was told."""
         self.issued: AccessToken | None = None
-        """The token that was issued, as soon as it is: who is interrupted later has brought it all the same."""
+        """The token that was issued, as soon as it is: who is interrupted later has brought it all the same..."""
+        self.news: Note | None = None
+        """...and what there is to tell of it."""
         self.found: AccessToken | None = None
         """The token that was in the cache: it is not put there again, over what took its place or over its end."""
         self.landed = False

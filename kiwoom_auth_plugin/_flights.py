@@ -95,7 +95,7 @@ class Flights(ABC):
             outcome, news = self._bring(flight, issue)
         except KiwoomAuthError as error:
             if self._is_within_another(flight) or is_an_interrupt(error):
-                raise  # the mistake of this caller, and no business of the others'
+                raise  # this caller's alone: a mistake, or what interrupts it
             outcome = error.copy()  # without the traceback, whose frames hold the secretkey
         except unexpected as error:
             why = f"{self._host}: AU10001 failed unexpectedly: {type(error).__name__}; please report it"
@@ -121,8 +121,8 @@ class Flights(ABC):
         def takes(token: AccessToken) -> bool:
             return self._takes(token, flight)
 
-        def issued(token: AccessToken) -> None:
-            flight.issued = token
+        def issued(token: AccessToken, news: Note) -> None:
+            flight.issued, flight.news = token, news
 
         return issue(lookup, takes, self._clock.monotonic() - started, issued)
 
@@ -148,14 +148,14 @@ class Flights(ABC):
         other = self._turn.flight
         return other is not None and other is not flight and other.runs_here
 
-    def refuse_reentry(self, *, turn: bool = True) -> None:
-        """Return if this thread is not in the middle of a flight of this source's.
+    def refuse_reentry(self, *, turn: bool) -> None:
+        """Raise if this thread is in the middle of a flight of this source's: it would wait for itself.
 
         Args:
-            turn: or of another source's of the same appkey.
+            turn: whether a flight of another source of the same appkey counts, too.
 
         Raises:
-            KiwoomAuthError: it is: it would wait for itself.
+            KiwoomAuthError: it is.
         """
         self._end_overdue()
         self._refuse_reentry(self._flight)
@@ -209,7 +209,7 @@ class Flights(ABC):
             token = None if isinstance(flight.outcome, AccessToken) else flight.issued
             flight.landed = True
             self._leave(flight)
-        self._land(flight, token)
+        self._land(flight, token, flight.news if token else None)
 
     def _end_overdue(self) -> None:
         """Let a flight that nobody has waited for, and that should have landed long ago, be no flight any more."""

@@ -41,7 +41,8 @@ def interrupt_in(
     Args:
         error: the exception.
         before: the one that was being handled already, which had no part in it.
-        is_known: whether the module with this name makes such exceptions of others; who else does so knows why.
+        is_known: whether a module, by its name, makes exceptions of others without meaning to. Who else does so has
+            handled the interrupt.
     """
     found: BaseException | None = None
     seen: set[int] = set()
@@ -52,7 +53,8 @@ def interrupt_in(
             found = link  # the innermost one: urllib3 gives what it makes of it the same traceback
         elif not all(is_known(frame.f_globals.get("__name__")) for frame in _frames(link)[-1:]):
             break
-        link = _own(link, "__cause__") or _own(link, "__context__")
+        cause = _own(link, "__cause__")
+        link = _own(link, "__context__") if cause is None else cause
     return found
 
 

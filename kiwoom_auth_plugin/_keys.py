@@ -125,10 +125,17 @@ def without_frames(do: Callable[[], _T]) -> _T:
     context = sys.exception()
     try:
         return do()
-    except BaseException as error:  # noqa: BLE001 - whatever it is: it is raised on
+    except BaseException as error:
+        _cut(error, context)
+        raise
+
+
+def _cut(error: BaseException, context: BaseException | None) -> None:
+    try:
         keep_known(error)
+    finally:  # whatever interrupts that
         error.__context__ = context
-        raise error.with_traceback(None)  # noqa: B904 - as above
+        error.__traceback__ = None
 
 
 async def awithout_frames(do: Callable[[], Awaitable[_T]]) -> _T:
@@ -140,10 +147,9 @@ async def awithout_frames(do: Callable[[], Awaitable[_T]]) -> _T:
     context = sys.exception()
     try:
         return await do()
-    except BaseException as error:  # noqa: BLE001 - as there
-        keep_known(error)
-        error.__context__ = context
-        raise error.with_traceback(None)  # noqa: B904 - as there
+    except BaseException as error:
+        _cut(error, context)
+        raise
 
 
 class Secretkey:

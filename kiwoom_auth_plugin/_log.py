@@ -67,7 +67,7 @@ class Log:
         """Log it and pass it on; whatever a handler, a filter or a listener raises does no harm.
 
         Raises:
-            BaseException: what interrupts this thread meanwhile.
+            BaseException: what interrupts this thread meanwhile, unless logging itself keeps it.
         """
         told = AuthEvent(
             note.event,

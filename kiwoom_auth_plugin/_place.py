@@ -13,6 +13,7 @@ import cachetools
 
 from ._backlog import Backlog, is_ending
 from ._event import Event
+from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 from ._log import Log, Note
 from .stores import TokenStore
@@ -131,7 +132,9 @@ def place_of(store: TokenStore) -> Place:
         key: Any = store
         try:
             place = _known.get(key)
-        except Exception:  # noqa: BLE001 - its __hash__ is missing, or its __eq__ raises
+        except Exception as error:  # its __hash__ is missing, or its __eq__ raises
+            if is_an_interrupt(error):
+                raise
             key = id(store)
             place = _known.get(key)
         if place is None:

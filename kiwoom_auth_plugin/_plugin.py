@@ -226,7 +226,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         It dies for every program that uses it. It is forgotten even if AU10002 fails.
 
         Raises:
-            KiwoomAuthError: AU10002 failed; the token may live on until it expires.
+            KiwoomAuthError: AU10002 failed; the token may live on until it expires. Or the call was made from within
+                this object's own AU10001.
         """
         self._source.refuse_reentry(turn=self._shared is not None)  # whose lock the other one holds
         self._revoke_by(self._by_requests)

@@ -87,7 +87,7 @@ class TokenSource(Flights):
                 try:
                     found = self._board(issue, mine)
                     if found is mine:
-                        # From within another, its own thread would wait for this one.
+                        # From within another, its own thread would wait for this one: look into the cache, or raise.
                         start = self._fly if self._is_within_another(mine) else self._send_off
                         start(mine, issue)
                         limit = limit_of(issue)
@@ -220,7 +220,8 @@ class TokenSource(Flights):
                     mine.refused = self._refusals.latest
                     self._flight = mine
                 return mine
-        self.refuse_reentry()
+        self._refuse_reentry(flight)
+        self._refuse_reentry(self._turn.flight)  # which that flight may be waiting for
         return flight
 
     def _find(self, digest: bytes, flight: Flight) -> AccessToken | None:

@@ -2,8 +2,15 @@
 
 import threading
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+import pytest
 
 from .crowd import PATIENCE
+
+needs_stores = pytest.mark.skipif(
+    any(find_spec(library) is None for library in ("cryptography", "filelock")), reason="needs the libraries of stores"
+)
 
 
 class Shelf:

@@ -368,6 +368,8 @@ def test_a_signal_handler_that_interrupts_the_waking_leaves_the_loop_to_be_woken
     crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
     crowd.go()
     wait_for_waiting(1)
+    while not event._rooms:  # as above
+        pass
     with monkeypatch.context() as patched:
         patched.setattr(_event._AsyncioRoom, "wake", lambda _room: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(TimeIsUp):

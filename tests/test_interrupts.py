@@ -18,7 +18,7 @@ from kiwoom_auth_plugin._interrupts import interrupt_in, is_an_interrupt, keep_k
 
 from .clients import in_time
 from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
-from .shelf import Shelf
+from .shelf import Shelf, needs_stores
 from .traps import session_with
 
 
@@ -557,23 +557,27 @@ def test_a_call_after_a_time_limit_fails_for_its_own_reason(make_auth, handle):
             make_auth(cache={}, host="http://127.0.0.1:1", timeout=0.2).get_token()
 
 
+@needs_stores
 def test_a_token_that_was_issued_is_not_lost_with_who_is_interrupted_as_it_is_stored(
     make_auth, kiwoom_emulator, handle
 ):
     def listener(event):
+        heard.append(event.name)
         if event.name == "store.failed":
             strike()
 
-    shelf = Shelf()
+    heard, shelf = [], Shelf()
     shelf.fail(OSError("full"), "save")
     auth = make_auth(cache={}, store=shelf, on_event=listener)
     handle(handler)
     with pytest.raises(TimeIsUp):
         auth.get_token()
+    assert heard == ["store.failed", "token.issued"]
     assert auth.get_token() == kiwoom_emulator.token
     assert kiwoom_emulator.issued == 1
 
 
+@needs_stores
 @pytest.mark.parametrize("where", ["in the exchange", "after the answer"])
 def test_a_handler_that_calls_the_same_object_fails_by_itself(make_auth, kiwoom_emulator, handle, where):
     """It may end the program by way of revoke(), say: that cannot be done in the middle of an AU10001."""

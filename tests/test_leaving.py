@@ -18,6 +18,7 @@ from kiwoom_auth_plugin.stores import FileStore
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
 from .crowd import PATIENCE, Crowd, land, run_python, tasks_waiting, watch_waiting
+from .shelf import needs_stores
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -323,6 +324,7 @@ ThreadPoolExecutor(1).submit(job)
 """
 
 
+@needs_stores
 def test_the_last_job_of_a_pool_finds_the_token_in_the_store_and_drops_it(make_auth, kiwoom_emulator, tmp_path):
     """Python 3.12 starts no thread any more, though the main one has not ended."""
     folder = tmp_path / "tokens"

@@ -507,7 +507,7 @@ def test_the_thread_of_an_exchange_is_no_daemon_even_where_its_starter_is(make_a
 def test_one_that_is_overdue_is_nobodys_mistake_any_more(make_auth):
     source = make_auth()._source
     source._flight = _flight.Flight(issue_of(-60.0), refresh=False, thread=threading.get_ident())
-    source.refuse_reentry()
+    source.refuse_reentry(turn=False)
     assert source._flight is None
 
 

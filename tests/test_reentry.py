@@ -13,7 +13,7 @@ from kiwoom_auth_plugin.testing import Answer
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, in_time
 from .crowd import PATIENCE, Crowd, land, run_python, watch_waiting
-from .shelf import Shelf
+from .shelf import Shelf, needs_stores
 from .traps import session_with
 
 
@@ -191,7 +191,12 @@ def test_a_call_from_within_another_objects_refresh_gets_the_token_that_is_there
 
 @pytest.mark.parametrize("ask", ["revoke", "arevoke"])
 @pytest.mark.parametrize(
-    ("which", "store"), [("the same object", None), ("the same object", Shelf), ("another object", Shelf)]
+    ("which", "store"),
+    [
+        ("the same object", None),
+        pytest.param("the same object", Shelf, marks=needs_stores),
+        pytest.param("another object", Shelf, marks=needs_stores),
+    ],
 )
 def test_a_revocation_from_within_its_own_exchange_raises_a_clear_error(make_auth, kiwoom_emulator, store, ask, which):
     shelf = store and store()

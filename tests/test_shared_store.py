@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -1807,6 +1808,26 @@ def test_a_redis_that_reads_but_does_not_write_is_found_out_within_the_bound(mak
         land()
     (warning,) = warnings(caplog)
     assert "lock: it did not answer within 0.5 seconds" in warning
+
+
+def test_a_time_limit_that_comes_as_a_store_is_looked_for_reaches_the_caller(make_auth):
+    class TimeIsUp(Exception):
+        pass
+
+    class Slow(Shelf):
+        def __hash__(self):
+            signal.raise_signal(signal.SIGTERM)
+            return 0
+
+    def handler(_number, _frame):
+        raise TimeIsUp
+
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(TimeIsUp):
+            make_auth(store=Slow())
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @pytest.mark.parametrize(("delay", "error"), [("2", TypeError), (True, TypeError), (0, ValueError), (61, ValueError)])
