@@ -229,16 +229,20 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             KiwoomAuthError: AU10002 failed; the token may live on until it expires. Or the call was made from within
                 this object's own AU10001.
         """
-        self._source.refuse_reentry(turn=self._shared is not None)  # whose lock the other one holds
+        self._refuse_reentry()
         self._revoke_by(self._by_requests)
 
     async def arevoke(self) -> None:
         """Like ``revoke``, under asyncio and trio, without ever blocking the event loop."""
-        self._source.refuse_reentry(turn=self._shared is not None)  # whose lock the other one holds
+        self._refuse_reentry()
         try:
             await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
         except RuntimeError as error:
             raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
+
+    def _refuse_reentry(self) -> None:
+        """With a store, a flight of another source of the same appkey holds the lock that AU10002 would wait for."""
+        self._source.refuse_reentry(turn=self._shared is not None)
 
     def _revoke_by(self, exchange: Exchange) -> None:
         token = self._source.cached(self._digest, self._log)

@@ -354,6 +354,18 @@ def test_whoever_interrupts_the_waking_leaves_the_rest_to_be_woken_when_it_is_se
     assert crowd.outcomes() == [True] * 2
 
 
+def waiting_loop(event, monkeypatch):
+    """A loop of which a task waits for the event."""
+    wait_for_waiting = watch_waiting(monkeypatch)
+    crowd = Crowd()
+    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
+    crowd.go()
+    wait_for_waiting(1)
+    while not event._rooms:  # the task has begun to wait, and comes to its room at once
+        pass
+    return crowd
+
+
 def test_a_signal_handler_that_interrupts_the_waking_leaves_the_loop_to_be_woken_again(monkeypatch):
     class TimeIsUp(Exception):
         pass
@@ -361,20 +373,16 @@ def test_a_signal_handler_that_interrupts_the_waking_leaves_the_loop_to_be_woken
     def handler(_number, _frame):
         raise TimeIsUp
 
-    former = signal.signal(signal.SIGTERM, handler)
     event = Event()
-    wait_for_waiting = watch_waiting(monkeypatch)
-    crowd = Crowd()
-    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
-    crowd.go()
-    wait_for_waiting(1)
-    while not event._rooms:  # as above
-        pass
-    with monkeypatch.context() as patched:
-        patched.setattr(_event._AsyncioRoom, "wake", lambda _room: signal.raise_signal(signal.SIGTERM))
-        with pytest.raises(TimeIsUp):
-            event.set()
-    signal.signal(signal.SIGTERM, former)
+    crowd = waiting_loop(event, monkeypatch)
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(_event._AsyncioRoom, "wake", lambda _room: signal.raise_signal(signal.SIGTERM))
+            with pytest.raises(TimeIsUp):
+                event.set()
+    finally:
+        signal.signal(signal.SIGTERM, former)
     event.set()
     assert crowd.outcomes() == [True]
 
@@ -402,13 +410,7 @@ def test_whoever_interrupts_the_end_of_the_waking_finds_all_awake():
 def test_a_loop_that_cannot_be_woken_keeps_the_others_from_nothing(monkeypatch):
     """A loop of a graphical toolkit, torn down: it raises what it likes."""
     event = Event()
-    wait_for_waiting = watch_waiting(monkeypatch)
-    crowd = Crowd()
-    crowd.loop("asyncio", 1, lambda: event.wait_async(PATIENCE))
-    crowd.go()
-    wait_for_waiting(1)
-    while not event._rooms:
-        pass
+    crowd = waiting_loop(event, monkeypatch)
 
     class Room:
         def wake(self):

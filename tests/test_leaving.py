@@ -334,3 +334,27 @@ def test_the_last_job_of_a_pool_finds_the_token_in_the_store_and_drops_it(make_a
     assert kiwoom_emulator.issued == 1
     make_auth(store=FileStore(folder), cache={}).get_token()
     assert kiwoom_emulator.issued == 2  # what was invalidated is gone
+
+
+INVALIDATES_LAST = """
+import atexit, sys
+from kiwoom_auth_plugin import KiwoomBearerAuth
+from kiwoom_auth_plugin.stores import FileStore
+
+url, appkey, secretkey, folder = sys.argv[1:]
+auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(folder))
+token = auth.get_token()
+atexit.register(lambda: auth.invalidate(token))
+"""
+
+
+@needs_stores
+def test_a_token_that_is_invalidated_as_the_program_ends_is_not_in_the_store(make_auth, kiwoom_emulator, tmp_path):
+    folder = tmp_path / "tokens"
+    arguments = kiwoom_emulator.url, kiwoom_emulator.appkey, kiwoom_emulator.secretkey, str(folder)
+    done = run_python(INVALIDATES_LAST, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kiwoom_emulator.issued == 1
+    auth = make_auth(cache={}, store=FileStore(folder))
+    assert auth.get_token() == kiwoom_emulator.token
+    assert kiwoom_emulator.issued == 2

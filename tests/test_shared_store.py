@@ -613,27 +613,6 @@ def test_an_invalidation_while_the_vault_fails_is_no_error(make_auth, replacing,
     land()
 
 
-INVALIDATES_LAST = """
-import atexit, sys
-from kiwoom_auth_plugin import KiwoomBearerAuth
-from kiwoom_auth_plugin.stores import FileStore
-
-url, appkey, secretkey, folder = sys.argv[1:]
-auth = KiwoomBearerAuth(appkey, secretkey, host=url, store=FileStore(folder))
-token = auth.get_token()
-atexit.register(lambda: auth.invalidate(token))
-"""
-
-
-def test_a_token_that_is_invalidated_as_the_program_ends_is_not_in_the_store(make_auth, replacing, tmp_path):
-    done = run_python(INVALIDATES_LAST, replacing.url, replacing.appkey, replacing.secretkey, str(tmp_path / "tokens"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert attempts(replacing) == 1
-    auth = make_auth(emulator=replacing, cache={}, store=FileStore(tmp_path / "tokens"))
-    assert auth.get_token() == replacing.token
-    assert attempts(replacing) == 2
-
-
 INTERRUPTED_LAST = """
 import atexit, signal, sys
 from kiwoom_auth_plugin import KiwoomBearerAuth
