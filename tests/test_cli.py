@@ -664,7 +664,7 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
                 line.send(json.dumps({"trnm": "LOGIN", "token": auth.get_token()}))
                 line.send(json.dumps({"trnm": "REG", "data": [{"item": "005930", "type": "0B"}]}))
                 line.send("{}")
-                wanted = ["PING", "REAL", "REAL"]  # a trade each second, and now and then a PING
+                wanted = ["PING", "REAL", "REAL", "REAL"]  # a trade each second, and now and then a PING
                 while wanted:
                     packet = json.loads(line.recv(timeout=30))
                     if packet["trnm"] in wanted:
