@@ -15,9 +15,22 @@ settings.load_profile("mutants")
 _issuer._KNOWN |= {"mutmut"}  # its trampolines stand between the package's own frames
 
 
+_wanted: set[str] = set()
+
+
+def pytest_configure(config):
+    """mutmut names each test on the command line: hundreds, which pytest looks up one by one, file by file."""
+    _wanted.update(argument for argument in config.args if "::" in argument)
+    if _wanted:
+        config.args[:] = sorted({name.partition("::")[0] for name in _wanted})
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """mutmut names the tests in any order; most mutants are killed by many of them, and one is enough."""
+    if _wanted:
+        items[:] = [item for item in items if item.nodeid in _wanted]
+        assert len(items) == len(_wanted), "tests that mutmut knows by other names"
     statistics = Path("mutmut-stats.json")
     if statistics.exists():
         durations = json.loads(statistics.read_text())["duration_by_test"]

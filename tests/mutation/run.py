@@ -84,6 +84,7 @@ pytest_add_cli_args=
     judging
     -p
     no:cacheprovider
+    --assert=plain
 pytest_add_cli_args_test_selection=
     {tests}
 process_isolation=forkserver
