@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
-from ._interrupts import is_an_interrupt
+from ._interrupts import is_an_interrupt, is_main
 from ._locks import lock_for_the_process
+from ._threads import NoThread, is_ending, start
 
 MOST_WORKERS = 4
 BUSY_FOR_LONG = 5.0
@@ -16,15 +17,6 @@ MOST_BUSY_FOR_LONG = 28
 """...but for so many."""
 
 _mutex = lock_for_the_process()
-
-
-def is_ending(refusal: RuntimeError | None = None) -> bool:
-    """Whether the program ends: the main thread has, and Python 3.12 starts no other any more.
-
-    Args:
-        refusal: what starting one has raised; it says so before the main thread has ended.
-    """
-    return not threading.main_thread().is_alive() or "interpreter shutdown" in str(refusal)
 
 
 class Backlog:
@@ -57,8 +49,7 @@ class Backlog:
             if self._pid != os.getpid():  # after a fork: what waited is the parent's to do
                 self._todo, self._doing, self._pid = {}, {}, os.getpid()
             self._todo.setdefault(key, (do, set()))[1].add(item)
-            is_last = is_ending() and threading.current_thread() is threading.main_thread()
-            is_last = is_last or not self._hire(worker)
+            is_last = (is_ending() and is_main()) or not self._hire(worker)
         if is_last:
             self._work()
 
@@ -77,9 +68,9 @@ class Backlog:
             return True
         self._workers.append(worker)
         try:
-            worker.start()  # under the mutex: to others, one that has not started is none
-        except RuntimeError as error:
-            return not is_ending(error)
+            start(worker)  # under the mutex: to others, one that has not started is none
+        except NoThread as refusal:
+            return refusal.ever
         return True
 
     def _work(self) -> None:
@@ -94,7 +85,7 @@ class Backlog:
             try:
                 do(items)
             except BaseException as error:  # a user's store or vault may raise anything
-                if threading.current_thread() is threading.main_thread() and is_an_interrupt(error):
+                if is_main() and is_an_interrupt(error):
                     raise
             finally:
                 with _mutex:

@@ -15,6 +15,8 @@ from typing import Any, Self
 import requests
 from requests.adapters import HTTPAdapter
 
+from ._threads import NoThread, start
+
 
 class Cutoff:
     """Shuts connections down when the time is over. A context manager; leaving it ends the watch.
@@ -34,8 +36,8 @@ class Cutoff:
         """Whether there was a connection, to the server or to a proxy."""
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(RuntimeError):  # no thread is to be had: each read is still bounded
-            self._timer.start()
+        with contextlib.suppress(NoThread):  # each read is still bounded
+            start(self._timer)
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._interrupts import is_an_interrupt
+from ._threads import NoThread, start
 
 if TYPE_CHECKING:
     import asyncio
@@ -193,8 +194,8 @@ class _TrioRoom:
             timer = threading.Timer(timeout, self._ring)
             timer.name, timer.daemon = "kiwoom-auth-wait", True
             try:
-                timer.start()
-            except RuntimeError:
+                start(timer)
+            except NoThread:
                 return False
             self._stop_timer()
             self._timer, self._until = timer, until
@@ -218,6 +219,7 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
     """Run a call in a thread of its own and wait for it; a waiter that is cancelled leaves it running.
 
     Raises:
+        NoThread: none is to be had.
         BaseException: what the call raised.
     """
     finished = Event()
@@ -231,7 +233,7 @@ async def in_thread(call: Callable[[], None], name: str) -> None:
         finally:
             finished.set()
 
-    threading.Thread(target=run, name=name, daemon=False).start()
+    start(threading.Thread(target=run, name=name, daemon=False))
     while not await finished.wait_async(3600.0):
         pass
     if raised:

@@ -14,6 +14,7 @@ from ._flight import GRACE, Flight, Turn
 from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 from ._log import Log, Note
+from ._threads import NoThread, start
 from ._token import AccessToken
 from .errors import KiwoomAuthError, TokenEndpointUnreachable
 
@@ -73,12 +74,11 @@ class Flights(ABC):
         Raises:
             KiwoomAuthError: no thread is to be had.
         """
+        arguments = (flight, issue, (BaseException,))
         try:
-            threading.Thread(
-                target=self._fly, args=(flight, issue, (BaseException,)), name="kiwoom-auth-issue", daemon=False
-            ).start()
-        except RuntimeError as error:
-            raise KiwoomAuthError(f"{self._host}: no thread for AU10001: {error}", host=self._host) from None
+            start(threading.Thread(target=self._fly, args=arguments, name="kiwoom-auth-issue", daemon=False))
+        except NoThread as refusal:
+            raise KiwoomAuthError(f"{self._host}: no thread for AU10001: {refusal}", host=self._host) from None
 
     def _fly(self, flight: Flight, issue: Issue, unexpected: tuple[type[BaseException], ...] = ()) -> None:
         """Run the flight in this thread, and let it land unless it is interrupted.

@@ -27,10 +27,10 @@ def is_an_interrupt(error: BaseException) -> bool:
     if not issubclass(kind, Exception):
         if any(str(base.__module__).partition(".")[0] in _GREENLETS for base in kind.__mro__):
             return True
-        if issubclass(kind, SystemExit) and _is_main():
+        if issubclass(kind, SystemExit) and is_main():
             return True
     # Handlers run in the main thread. What another one gets from there, by a future say, has failed for it.
-    return _is_main() and (_MARK in _own(error, "__dict__") or _is_of_a_handler(error))
+    return is_main() and (_MARK in _own(error, "__dict__") or _is_of_a_handler(error))
 
 
 def interrupt_in(
@@ -64,7 +64,8 @@ def keep_known(error: BaseException) -> None:
         _own(error, "__dict__")[_MARK] = True
 
 
-def _is_main() -> bool:
+def is_main() -> bool:
+    """Whether this is the main thread, in which signal handlers run."""
     return threading.current_thread() is threading.main_thread()
 
 

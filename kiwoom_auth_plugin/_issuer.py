@@ -6,7 +6,6 @@ which is this machine, goes through the environment's proxies (an httpx.Client o
 """
 
 import sys
-import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -244,25 +243,24 @@ _PATCHED = "{} was raised; check the filters of your logging, and what patches t
 
 
 def _is_misuse(exception: Exception) -> bool:
-    is_plain = isinstance(exception, _MISUSE) and not isinstance(exception, OSError)  # a wrong certificate is both
-    return is_plain or isinstance(exception, requests.exceptions.InvalidURL)
+    if isinstance(exception, requests.exceptions.InvalidURL):
+        return True
+    is_os = isinstance(exception, OSError)  # a wrong certificate is both
+    return isinstance(exception, _MISUSE) and not is_os and not _is_of_others(exception)
 
 
 def _is_of_a_stranger(exception: Exception) -> bool:
     """Whether somebody else raised it into this thread: a signal handler, or a time limit of a task queue's.
 
-    Its kind tells: it is neither the libraries' nor Python's own. Python's own can be a signal handler's in the main
-    thread, if code of somebody else's had a part in it. A stack or a memory that is full is the caller's, too.
+    Its kind tells: it is neither the libraries' nor Python's own. A stack or memory that is full is the caller's, too.
     """
     if isinstance(exception, _UNREACHABLE):
         return False
-    if isinstance(exception, (RecursionError, MemoryError)) or not _is_known(type(exception).__module__):
-        return True
-    return threading.current_thread() is threading.main_thread() and _is_of_others(exception)
+    return isinstance(exception, (RecursionError, MemoryError)) or not _is_known(type(exception).__module__)
 
 
 def _is_of_others(exception: Exception) -> bool:
-    """Whether a callback or a signal handler had a part in it."""
+    """Whether a callback had a part in it."""
     frames = traceback.walk_tb(exception.__traceback__)
     return not all(_is_known(frame.f_globals.get("__name__")) for frame, _line in frames)
 

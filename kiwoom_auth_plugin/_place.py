@@ -11,11 +11,12 @@ from typing import Any
 
 import cachetools
 
-from ._backlog import Backlog, is_ending
+from ._backlog import Backlog
 from ._event import Event
 from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 from ._log import Log, Note
+from ._threads import NoThread, start
 from .stores import TokenStore
 from .stores._protocol import Lock
 
@@ -170,12 +171,12 @@ class Work:
         """Begin; where Python starts no threads any more since the program ends, do it in this one.
 
         Raises:
-            RuntimeError: no thread is to be had.
+            NoThread: none is to be had.
         """
         try:
-            self._thread.start()
-        except RuntimeError as error:
-            if not is_ending(error):
+            start(self._thread)
+        except NoThread as refusal:
+            if refusal.ever:
                 raise
             self._run()
             if not isinstance(self.error, Exception | None):
@@ -222,9 +223,9 @@ class Holding(Work):
         """Begin, in a thread in any case.
 
         Raises:
-            RuntimeError: none is to be had.
+            NoThread: none is to be had.
         """
-        self._thread.start()
+        start(self._thread)
 
     @property
     def is_contended(self) -> bool:

@@ -36,6 +36,7 @@ from ._origin import REAL_HOST, Origin
 from ._refusal_hook import Means, RefusalHook
 from ._shared import SharedStore
 from ._sources import source_for
+from ._threads import NoThread
 from ._token import AccessToken
 from .errors import HostMismatch, KiwoomAuthError
 from .stores import TokenStore
@@ -237,8 +238,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         self._refuse_reentry()
         try:
             await in_thread(lambda: self._revoke_by(self._by_httpx), "kiwoom-auth-revoke")
-        except RuntimeError as error:
-            raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {error}", host=self._host) from None
+        except NoThread as refusal:
+            raise KiwoomAuthError(f"{self._host}: no thread for AU10002: {refusal}", host=self._host) from None
 
     def _refuse_reentry(self) -> None:
         """With a store, a flight of another source of the same appkey holds the lock that AU10002 would wait for."""

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
-from ._backlog import Backlog, is_ending
+from ._backlog import Backlog
 from ._clock import Clock
 from ._log import Log, Note
 from ._place import MAX_DELAY, Holding, Place, Work, chain, place_of, words
 from ._seal import Seal
+from ._threads import NoThread
 from ._token import AccessToken
 from .stores import TokenStore
 
@@ -279,9 +280,9 @@ class Visit:
     def _begin(self, work: Work, place: Place, operation: str) -> bool:
         try:
             work.start()
-        except RuntimeError as error:  # no thread is to be had
-            if not is_ending(error):  # or else the rest can be done without
-                self._fails(place, operation, words(error))
+        except NoThread as refusal:
+            if refusal.ever:  # or else the rest can be done without
+                self._fails(place, operation, f"there was no thread for it: {refusal}")
             return False
         return True
 

@@ -239,6 +239,10 @@ class TimeIsUp(Exception):
     """What a handler raises: the time limit of a job, say."""
 
 
+class OutOfTime(RuntimeError):
+    """Another."""
+
+
 def handler(_number, _frame):
     raise TimeIsUp
 
@@ -502,6 +506,36 @@ def test_a_time_limit_reaches_the_caller_wherever_it_is_at_the_moment(make_auth,
         logger.removeHandler(listening)
         logger.setLevel(logging.NOTSET)
     assert kiwoom_emulator.issued == (2 if where == "a hook of client=" else 1)
+
+
+@needs_stores
+@pytest.mark.parametrize("thread", ["Timer", "kiwoom-auth-store", "kiwoom-auth-issue", "kiwoom-auth-forget"])
+def test_a_time_limit_is_not_taken_for_a_lack_of_threads(
+    make_auth, kiwoom_emulator, clock, handle, monkeypatch, thread
+):
+    """Its class may be the one that says so."""
+
+    def late(*_):
+        raise OutOfTime
+
+    def struck(one, original=threading.Thread.start):
+        if one.name.startswith(thread) or type(one).__name__ == thread:
+            strike()
+        original(one)
+
+    auth = make_auth(clock=clock, cache={}, store=Shelf(), refresh_margin=24 * 3600.0)
+    handle(late)
+    calls = {
+        "kiwoom-auth-issue": lambda: clock.advance(12 * 3600 + 1) or auth.get_token(),
+        "kiwoom-auth-forget": lambda: auth.invalidate(kiwoom_emulator.token),
+    }
+    if thread in calls:
+        auth.get_token()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", struck)
+        error = raised_by(calls.get(thread, auth.get_token))
+    assert isinstance(error, OutOfTime)
+    assert in_time(auth.get_token) == kiwoom_emulator.token
 
 
 def test_a_time_limit_reaches_the_caller_through_another_auth_object(make_auth, kiwoom_emulator, handle):

@@ -66,6 +66,7 @@ JUDGES = {
     "_shared": "log events shared_store hostile_stores",
     "_source": "source plugin_token plugin_cache reentry log rest refresh overdue interrupts one_issue refusal_storm",
     "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
+    "_threads": "interrupts failure leaving shared_store",
     "_token": "au10001 seal boundaries",
     "errors": "errors",
     "stores/_file": "file_store",
