@@ -30,7 +30,8 @@ def pytest_collection_modifyitems(items):
     """mutmut names the tests in any order; most mutants are killed by many of them, and one is enough."""
     if _wanted:
         items[:] = [item for item in items if item.nodeid in _wanted]
-        assert len(items) == len(_wanted), "tests that mutmut knows by other names"
+        if len(items) != len(_wanted):
+            raise pytest.UsageError("mutmut knows tests by other names")  # or it would look like a kill
     statistics = Path("mutmut-stats.json")
     if statistics.exists():
         durations = json.loads(statistics.read_text())["duration_by_test"]
