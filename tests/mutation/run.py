@@ -43,7 +43,8 @@ JUDGES = {
     "_exchange": "exchange failure rest rest_scopes plugin_client plugin keys clock au10002 overdue shared_store",
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
     "_flights": "overdue reentry interrupts log plugin_cache one_issue refresh locks failure fork refusal_storm",
-    "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving",
+    "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving "
+    "refresh read_ahead",
     "_interrupts": "interrupts",
     "_issuer": "issuer plugin_client failure cutoff",
     "_json": "answer au10001 refusal",
@@ -66,7 +67,7 @@ JUDGES = {
     "_shared": "log events shared_store hostile_stores",
     "_source": "source plugin_token plugin_cache reentry log rest refresh overdue interrupts one_issue refusal_storm",
     "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
-    "_threads": "interrupts failure leaving shared_store",
+    "_threads": "threads interrupts",
     "_token": "au10001 seal boundaries",
     "errors": "errors",
     "stores/_file": "file_store",
