@@ -1,5 +1,7 @@
 """Redirects and netrc: the token goes to its own origin only, the secretkey to that origin's /oauth2/ only."""
 
+import io
+
 import pytest
 import requests
 
@@ -134,6 +136,39 @@ def test_a_repeated_call_is_redirected_within_the_origin_with_the_new_token(open
 
 
 @every_client
+def test_what_a_repeated_call_is_redirected_to_is_not_repeated_once_more(open_client, kiwoom_emulator, auth):
+    auth.get_token()
+    kiwoom_emulator.expire_tokens()
+    kiwoom_emulator.script(OLD, recorded.INVALID_TOKEN, Answer.redirect(TR, 307))
+    kiwoom_emulator.script(TR, recorded.INVALID_TOKEN)
+    with open_client(auth) as client:
+        assert client.post(kiwoom_emulator.url + OLD, follow=True).content == recorded.INVALID_TOKEN.body
+    assert [call.path for call in kiwoom_emulator.journal] == ["/oauth2/token", OLD, "/oauth2/token", OLD, TR]
+
+
+def test_a_file_is_repeated_though_its_last_repetition_was_redirected(kiwoom_emulator, auth):
+    file = io.BytesIO(BODY)
+    prepared = requests.Request("POST", kiwoom_emulator.url + OLD, HEADERS, data=file, auth=auth).prepare()
+    kiwoom_emulator.script(OLD, recorded.INVALID_TOKEN, Answer.redirect(TR, 302), recorded.INVALID_TOKEN)
+    with requests.Session() as session:
+        for _ in range(2):
+            kiwoom_emulator.expire_tokens()
+            file.seek(0)
+            session.send(prepared)
+    assert [call.body for call in kiwoom_emulator.calls(OLD)] == [BODY] * 4
+
+
+def test_hooks_of_the_user_go_along_with_a_redirect_elsewhere(kiwoom_emulator, elsewhere, auth):
+    seen = []
+    kiwoom_emulator.script(TR, Answer.redirect(elsewhere.url + TR))
+    with requests.Session() as session:
+        session.auth = auth
+        session.hooks["response"].append(lambda response, **_: seen.append(response.url))
+        session.post(kiwoom_emulator.url + TR, data=BODY, headers=HEADERS)
+    assert seen == [kiwoom_emulator.url + TR, elsewhere.url + TR]
+
+
+@every_client
 @pytest.mark.parametrize(
     "location", ["http://[", "https://[::1/", "http://a:b/", "//", "", "?", "ws://a/", "\\\\a", "a b"]
 )
@@ -153,16 +188,21 @@ def test_a_redirect_that_is_not_followed_is_the_callers_whatever_it_says(open_cl
 
 
 @pytest.mark.parametrize("refused_first", [False, True])
-def test_requests_takes_the_token_to_no_https_of_the_same_host(refused_first):
+@pytest.mark.parametrize("moved_first", [False, True])
+def test_requests_takes_the_token_to_no_https_of_the_same_host(refused_first, moved_first):
     # It lets headers pass from port 80 to port 443 of one host. Through a proxy, since nobody can listen on port 80.
     redirect = plain_answer(b"", "307 Moved", "Location: https://localhost/")
     answers = [token_answer("first"), redirect]
     if refused_first:
         answers[1:1] = [plain_answer(recorded.INVALID_TOKEN.body), token_answer("second")]
+    if moved_first:
+        answers[-1:-1] = [plain_answer(b"", "307 Moved", "Location: /moved")]
     with raw_server(*([answer] for answer in answers)) as (proxy, got), requests.Session() as session:
         session.proxies = {"http": proxy, "https": proxy}
         auth = KiwoomBearerAuth("appkey", "secretkey", host="http://localhost", client=session, cache={})
         response = session.post("http://localhost" + TR, data=BODY, headers=HEADERS, auth=auth, allow_redirects=False)
+        if moved_first:
+            response = session.send(response.next, allow_redirects=False, proxies=session.proxies)
     assert response.status_code == 307
     assert len(got) == len(answers)
     assert response.next.url == "https://localhost/"

@@ -322,6 +322,17 @@ def test_a_part_of_a_long_answer_of_requests_has_the_length_that_was_asked_for(n
     assert sum(first) + last == min(there, 1_270_010)
 
 
+@pytest.mark.skipif(not hasattr(urllib3.HTTPResponse, "read1"), reason="urllib3 is too old")
+@every_long
+def test_a_piece_of_a_long_answer_of_requests_is_no_longer_than_was_asked_for(name):
+    def lengths(response):
+        raw = response.raw
+        return [len(raw.read1(9, decode_content=False)), raw.read(70_000), len(raw.read1(9, decode_content=False))]
+
+    first, _skipped, last = read_by_requests(name, lengths)[1]
+    assert (first, last) == (9, 0 if len(UNDECODED[name]) < 70_000 else 9)
+
+
 def test_long_json_of_requests_is_read():
     assert read_by_requests("JSON of both framings", lambda response: response.json())[1] == TEXT.decode().split()
 

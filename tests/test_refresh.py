@@ -76,8 +76,9 @@ def test_outside_of_the_margin_nothing_is_refreshed(replacing, make_auth, clock)
     assert replacing.issued == 1
 
 
-def test_within_the_margin_one_refresh_brings_another_token(due, replacing):
-    old = due.get_token()
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_within_the_margin_one_refresh_brings_another_token(due, replacing, asynchronous):
+    old = anyio.run(due.aget_token) if asynchronous else due.get_token()
     land()
     assert due.get_token() == replacing.token != old
     assert replacing.issued == 2

@@ -55,11 +55,12 @@ JUDGES = {
     "_peek": "plugin_streams plugin_answers read_ahead",
     "_place": "place log events shared_store hostile_stores",
     "_plugin": "plugin plugin_token plugin_arguments plugin_copies plugin_hosts plugin_cache plugin_client keys "
-    "messages log refresh shared_store",
+    "messages log refresh reentry shared_store",
     "_reasons": "reasons plugin_client",
     "_refresh": "refresh refresh_schedule",
     "_refusal": "refusal boundaries",
-    "_refusal_hook": "plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams read_ahead",
+    "_refusal_hook": "plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams read_ahead "
+    "refusal_storm",
     "_refused": "refusals refusal_storm",
     "_rest": "rest rest_scopes",
     "_route": "rest rest_scopes",
