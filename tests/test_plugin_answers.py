@@ -229,7 +229,20 @@ def test_an_answer_to_head_may_tell_a_length_and_have_no_body(kiwoom_emulator, a
         kiwoom_emulator.refuse_next(answer=ENCODED["small"])
         with requests.head(kiwoom_emulator.url + TR, headers=HEADERS, auth=auth, stream=streamed) as response:
             assert response.headers["content-length"] == str(len(SMALL))
+            assert response.raw.read(9) == b""
             assert response.content == b""
+
+
+def test_a_streamed_answer_of_requests_is_told_as_it_is_without_the_auth(kiwoom_emulator, auth):
+    def told(auth):
+        kiwoom_emulator.refuse_next(answer=Answer(401, SMALL, (JSON, ("Set-Cookie", "a=b"), ("Date", "today"))))
+        with requests.Session() as session:
+            response = session.post(kiwoom_emulator.url + TR, data=b"once", headers=HEADERS, auth=auth, stream=True)
+            raw = response.raw
+            return raw.status, raw.version, raw.reason, dict(raw.headers), session.cookies.get_dict(), response.content
+
+    assert told(auth) == told(None)
+    assert told(auth)[4] == {"a": "b"}
 
 
 # The connection goes back
