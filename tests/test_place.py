@@ -1,11 +1,13 @@
 """A store's health and words by themselves: what is news, and what of its failures is told."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
 from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._place import (
+    LONGEST_CHAIN,
     LONGEST_PAUSE,
     LONGEST_STUCK,
     MOST_STUCK,
@@ -14,6 +16,8 @@ from kiwoom_auth_plugin._place import (
     Holding,
     Place,
     Work,
+    chain,
+    place_of,
     words,
 )
 
@@ -136,3 +140,27 @@ def test_the_words_of_strangers_are_not_told():
 def test_the_words_of_the_system_are_told_on_one_line_of_bounded_length():
     assert words(OSError("a\nb\x1b[31mc")) == "OSError: a b [31mc"
     assert words(OSError("x" * 400)) == f"OSError: {'x' * 300}"
+
+
+# Which stores are one
+
+
+class Unhashable(Shelf):
+    __hash__ = None
+
+    def __eq__(self, other):
+        return self is other
+
+
+def test_stores_that_cannot_be_hashed_are_told_apart():
+    one, another = Unhashable(), Unhashable()
+    assert place_of(one) is place_of(one) is not place_of(another)
+    assert place_of(another).store is another
+
+
+@pytest.mark.parametrize("length", [1, LONGEST_CHAIN, LONGEST_CHAIN + 1])
+def test_a_chain_of_fallbacks_has_an_end(length):
+    stores = [SimpleNamespace() for _ in range(length)]
+    for store, fallback in pairwise(stores):
+        store.fallback = fallback
+    assert chain(stores[0]) == stores[:LONGEST_CHAIN]
