@@ -57,9 +57,9 @@ def auth_for(url):
     return KiwoomBearerAuth("appkey", "secretkey", host=url, cache={})
 
 
-def streamed_by_requests(gated, read):
+def streamed_by_requests(gated, read, *before):
     """Call with ``stream=True``; what ``read`` finds after the gate was opened for the caller."""
-    with raw_server([token_answer()], gated) as (url, _got):
+    with raw_server([token_answer()], *before, gated) as (url, _got):
         try:
             response = in_time(lambda: requests.post(url + TR, data=BODY, auth=auth_for(url), stream=True))
             gated.opened.set()
@@ -110,6 +110,11 @@ def gated(request):
 
 def test_requests_with_stream_is_not_kept_waiting(gated):
     assert streamed_by_requests(gated, lambda response: response.content) == whole(gated)
+
+
+def test_requests_with_stream_is_not_kept_waiting_for_what_a_repeated_call_brings(gated):
+    before = [plain_answer(REFUSAL)], [token_answer("2")]
+    assert streamed_by_requests(gated, lambda response: response.content, *before) == whole(gated)
 
 
 def test_requests_with_stream_is_not_kept_waiting_for_chunked_json():

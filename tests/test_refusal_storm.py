@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import requests
 
-from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 from .clients import BODY, CERTIFICATES, HEADERS, TR, every_client
 from .crowd import PATIENCE, Crowd, watch_waiting
@@ -264,6 +264,15 @@ def test_replacements_that_are_refused_too_are_issued_ever_less_often(replacing,
             assert refused_with_its_replacement(auth)
         clock.advance(1)
     assert repeated_at == [0, 1, 3, 7, 15, 31, 61, 91, 121, 151, 181]
+
+
+@every_client
+@pytest.mark.parametrize("answer", [recorded.INVALID_TOKEN, Answer(401, b"")], ids=["8005", "401"])
+def test_replacements_that_are_refused_are_counted_whichever_client_calls(open_client, make_auth, clock, answer):
+    with KiwoomEmulator(reissue="replace") as kiwoom, open_client(make_auth(emulator=kiwoom, clock=clock)) as client:
+        kiwoom.refuse_next(100, answer=answer)
+        statuses = {client.post(kiwoom.url + TR).status_code for _ in range(5)}
+    assert (statuses, kiwoom.issued) == ({answer.status}, 3)
 
 
 @pytest.mark.parametrize("first", ["the good one", "the bad one"])
