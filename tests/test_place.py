@@ -89,6 +89,10 @@ def test_one_that_comes_back_has_hung_for_ten_minutes_at_most_from_then_on(log):
     assert left_alone_for(place, 20_000.0) == STUCK_FOR_GOOD
 
 
+def test_a_store_that_has_not_failed_is_asked_however_short_a_while_the_machine_runs():
+    assert not Place(Shelf()).is_away(0.0)
+
+
 def test_work_is_left_to_itself_when_the_program_ends_and_waited_for_as_long_as_is_said():
     work = Work(lambda: None)
     assert work._thread.daemon
