@@ -1394,6 +1394,21 @@ def test_a_store_whose_lock_others_hold_is_brought_up_to_date_by_them(make_auth,
     land()
 
 
+def test_a_token_is_taken_out_of_the_fallback_though_the_store_has_another(make_auth, replacing, clock, chain):
+    fallback = chain.fallback
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    old = auth.get_token()
+    chain.fallback = None
+    for one in (clock, replacing.clock):
+        one.advance(60)
+    replacing.expire_tokens()
+    newer = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    assert call(newer) == 0
+    auth.invalidate(old)
+    land()
+    assert (len(chain.values), len(fallback.values)) == (1, 0)
+
+
 def test_after_an_outage_the_later_token_wins(make_auth, replacing, clock, chain):
     first = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
     first.get_token()
