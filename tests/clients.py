@@ -21,6 +21,8 @@ import requests
 import requests.adapters
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from .crowd import PATIENCE
+
 try:
     import httpx2
 except ImportError:
@@ -33,8 +35,6 @@ BODY = b'{"stk_cd": "005930"}'
 HEADERS = {"api-id": "ka10001", "Content-Type": "application/json;charset=UTF-8", "cont-yn": "N", "next-key": ""}
 CERTIFICATES = ssl.create_default_context()
 """For the httpx clients: made once, since making it takes longer than most tests."""
-PATIENCE = 60.0
-"""Seconds after which a call that should have come back counts as hung."""
 
 
 @dataclass

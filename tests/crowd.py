@@ -1,5 +1,6 @@
 """Many callers at once, in threads, on asyncio loops and under trio; and a way to know that they wait."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,8 +12,8 @@ import anyio
 
 from kiwoom_auth_plugin._event import Event
 
-PATIENCE = 60.0
-"""Seconds after which a caller that should have come back counts as stuck."""
+PATIENCE = float(os.environ.get("PATIENCE", "60"))
+"""Seconds after which a call that should have come back counts as stuck."""
 
 
 class Crowd:

@@ -188,6 +188,7 @@ def mutmut(tree: Path, *arguments: str) -> str:
         "PYTHONPATH": os.pathsep.join([str(tree / "mutants"), str(HERE)]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
+        "PATIENCE": "20",  # seconds that tests wait for what does not come: many a mutant hangs
     }
     environment.pop("PYTHONSAFEPATH", None)
     command = [Path(sys.executable).with_name("mutmut"), *arguments]
