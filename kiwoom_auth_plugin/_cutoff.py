@@ -75,7 +75,8 @@ class Cutoff:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Watch the connections of httpx: the ``trace`` extension of a request."""
-        if event.endswith(".connect_tcp.complete"):  # of "connection", or of "socks" for one to such a proxy
+        # Of "connection", or of "socks" for one to such a proxy.
+        if event.endswith((".connect_tcp.complete", ".connect_unix_socket.complete")):
             self.watch_stream(info["return_value"])
 
     def adapter(self) -> HTTPAdapter:

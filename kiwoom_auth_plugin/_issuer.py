@@ -101,7 +101,8 @@ class Issuer:
             words = f"the answer to POST {path} cannot be decompressed; look for a proxy in between"
             return InvalidTokenResponse(f"{self._host}: {words}", host=self._host)
         if isinstance(exception, _MISSING):
-            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {exception}", host=self._host)
+            words = type(exception).__name__ if _is_of_others(exception) else str(exception)
+            failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {words}", host=self._host)
             failure.local = True
         elif self.client is None and not cutoff.has_watched and _is_misuse(exception):
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
@@ -144,7 +145,7 @@ class Issuer:
                 cutoff.watch_body(response.raw)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = _content(response)
+                content = _content_by_requests(response)
                 if not content and response.status_code == HTTPStatus.OK and not _is_framed(headers):
                     raise ConnectionResetError  # http.client takes headers that break off for headers that end
                 return Answer(response.status_code, headers, MaskedBytes(content))
@@ -164,7 +165,7 @@ class Issuer:
                 cutoff.watch_stream(response.extensions.get("network_stream"))
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = _read(response.iter_bytes(8192))
+                content = _content_by_httpx(response, home)
                 return Answer(response.status_code, headers, MaskedBytes(content))
             finally:
                 response.close()
@@ -196,14 +197,28 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
         raise requests.ConnectionError from error
 
 
-def _content(response: requests.Response) -> bytes:
+def _content_by_requests(response: requests.Response) -> bytes:
     is_stand_in = not isinstance(response.raw, urllib3.HTTPResponse)
     if is_stand_in or getattr(response, "_content_consumed", False):  # or a hook of the client's has read it
         return _read(response.iter_content(8192))
-    content = unpacked(_read(_pieces(response)), response.headers.get("Content-Encoding"), SIZE_LIMIT + 1)
+    content = _unpacked(_pieces(response), response.headers)
     if content is None:
         raise requests.exceptions.ContentDecodingError
     return content
+
+
+def _content_by_httpx(response: Any, home: Any) -> bytes:
+    if response.is_stream_consumed:  # by a hook of the client's, or nothing was sent at all
+        return _read(response.iter_bytes(8192))
+    content = _unpacked(response.iter_raw(8192), response.headers)
+    if content is None:
+        raise home.DecodingError("it cannot be decompressed", request=response.request)
+    return content
+
+
+def _unpacked(pieces: Iterable[bytes], headers: Mapping[str, str]) -> bytes | None:
+    """The body; None where its compression cannot be undone. The libraries undo a piece at a time, however it grows."""
+    return unpacked(_read(pieces), headers.get("Content-Encoding"), SIZE_LIMIT + 1)
 
 
 def _is_framed(headers: Mapping[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """Appkey and secretkey: checked, and kept where nothing that prints an object shows them."""
 
+import errno
 import hashlib
 import os
 import re
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, Self, TypeVar, cast
 
 from ._interrupts import is_an_interrupt, keep_known
 from .errors import KiwoomAuthError
@@ -15,6 +16,8 @@ from .errors import KiwoomAuthError
 _T = TypeVar("_T")
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_KEY = re.compile(r"[\w+=~-]{32,}", re.ASCII)
+"""What a key looks like, and a path hardly does."""
 _FILE_LIMIT = 64 * 1024
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -64,11 +67,19 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
         name: what to call the file's key in errors.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; what looks like a key and not like a path is not named.
         ValueError: it holds no key; the message names the file.
     """
-    with Path(path).open("rb") as file:
-        content = MaskedBytes(file.read(_FILE_LIMIT + 1))
+    try:
+        with Path(path).open("rb") as file:
+            content = MaskedBytes(file.read(_FILE_LIMIT + 1))
+    except FileNotFoundError:
+        if _KEY.fullmatch(str(path)) is None:
+            raise
+        content = None
+    if content is None:
+        del path
+        raise FileNotFoundError(errno.ENOENT, f"the {name} file: this is no path but looks like a key itself")
     encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "ascii")
     key = Masked(content.decode(encoding, "replace").strip())
     error = ValueError if len(content) > _FILE_LIMIT else flaw(key)
@@ -82,6 +93,10 @@ class Masked(str):
     """A secret as a string; whoever prints the variables of our frames, as crash reporters do, sees none of it."""
 
     __slots__ = ()
+
+    def __new__(cls, secret: str) -> Self:
+        """Of the characters themselves: secret types have a ``__str__`` that hides them."""
+        return super().__new__(cls, str.__str__(secret))
 
     def __repr__(self) -> str:
         return "'…'"

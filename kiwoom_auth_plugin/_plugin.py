@@ -37,7 +37,7 @@ from ._refusal_hook import Means, RefusalHook
 from ._shared import SharedStore
 from ._sources import source_for
 from ._threads import NoThread
-from ._token import AccessToken
+from ._token import AccessToken, is_one_of_ours
 from .errors import HostMismatch, KiwoomAuthError
 from .stores import TokenStore
 
@@ -94,7 +94,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             complain(error, "secretkey")
         self._secretkey = Secretkey(secretkey)
         del secretkey
-        self._appkey = appkey
+        self._appkey = Masked(appkey)
+        del appkey
         try:
             self._origin = Origin.from_host_argument(host)
         finally:
@@ -109,9 +110,9 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             raise ValueError("timeout must be more than 0 seconds and at most a day")
         self._refresh_margin = seconds("refresh_margin", refresh_margin)
         self._on_event = listener(on_event)
-        self._log = Log(appkey, self._host, on_event)
+        self._log = Log(self._appkey, self._host, on_event)
         identity = self._secretkey.identity
-        self._source = source_for(appkey, self._host, identity, cache=cache, clock=self._clock, log=self._log)
+        self._source = source_for(self._appkey, self._host, identity, cache=cache, clock=self._clock, log=self._log)
         self._shared = None if store is None else SharedStore(store, self._clock, self._log)
 
     @classmethod
@@ -152,7 +153,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         try:
             return cls(read_key_file(appkey_path, "appkey"), read_key_file(secretkey_path, "secretkey"), **options)
         finally:
-            del options  # as above
+            del appkey_path, secretkey_path, options  # as above; the keys themselves may be in the place of the paths
 
     # requests
 
@@ -293,9 +294,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         return False
 
     def _strip(self, headers: MutableMapping[str, Any]) -> None:
-        """Take the token off a request that goes elsewhere, and was signed when it still went to the origin."""
-        token = self._source.token
-        if token is not None and headers.get("Authorization") == token.header:
+        """Take a token off a request that goes elsewhere, and was signed when it still went to the origin."""
+        if is_one_of_ours(headers.get("Authorization")):
             del headers["Authorization"]
 
     # What only one side needs is made when it does: objects may live for one call.

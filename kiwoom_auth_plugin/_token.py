@@ -1,11 +1,15 @@
 """An access token as this process holds it."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, cast
 
+import cachetools
+
 from ._keys import Masked
+from ._locks import lock_for_the_process
 
 LAST_MOMENT = 2.0
 """Seconds: dates are whole ones, so by such a while a server may take a token for dead before, or after, we do."""
@@ -13,6 +17,10 @@ LONGEST_LIFE = 25 * 3600.0
 """Seconds: a token lives up to 24 hours."""
 
 _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
+
+_mutex = lock_for_the_process()
+_ours: cachetools.LRUCache[bytes, None] = cachetools.LRUCache(1024)
+"""Digests of the tokens that this process has had lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,10 @@ class AccessToken:
     secret_digest: bytes = field(repr=False)
     dated: float
 
+    def __post_init__(self) -> None:
+        with _mutex:
+            _ours[_digest(self.value)] = None
+
     @property
     def header(self) -> str:
         """The value of the Authorization header (RFC 6750, section 2.1)."""
@@ -47,6 +59,18 @@ def is_token(value: object) -> TypeGuard[str]:
 def is_bearer(header: object) -> TypeGuard[str]:
     """Whether an Authorization header holds a token, and is not somebody else's."""
     return isinstance(header, str) and header.startswith("Bearer ")
+
+
+def is_one_of_ours(header: object) -> bool:
+    """Whether an Authorization header holds a token that this process has had, for whichever account."""
+    if not is_bearer(header):
+        return False
+    with _mutex:
+        return _digest(header.removeprefix("Bearer ")) in _ours
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def bearer_token(header: object) -> Masked | None:

@@ -28,8 +28,13 @@ PROXY = b"HTTP/1.1 200 Connection established\r\nX-Padding: "
 
 
 @contextlib.contextmanager
-def dripping(*beginnings: bytes | ssl.SSLContext) -> Iterator[int]:
-    """A server that begins to answer and then sends a byte every now and then, until the client has gone; its port."""
+def dripping(*beginnings: bytes | ssl.SSLContext, path: str | None = None) -> Iterator[int]:
+    """A server that begins to answer and then sends a byte every now and then, until the client has gone; its port.
+
+    Args:
+        beginnings: what it sends when it has received something, or TLS that it begins.
+        path: of a UNIX domain socket; None: a port.
+    """
     served: list[threading.Thread] = []
 
     def drip(connection: socket.socket) -> None:
@@ -55,10 +60,12 @@ def dripping(*beginnings: bytes | ssl.SSLContext) -> Iterator[int]:
                 served.append(threading.Thread(target=drip, args=(connection,)))
                 served[-1].start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as listener:
+        listener.bind(path or ("127.0.0.1", 0))
+        listener.listen()
         accepting = threading.Thread(target=serve)
         accepting.start()
-        yield listener.getsockname()[1]
+        yield 0 if path else listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
     accepting.join()
     for thread in served:
@@ -68,6 +75,15 @@ def dripping(*beginnings: bytes | ssl.SSLContext) -> Iterator[int]:
 def auth_for(host: str, client=None) -> KiwoomBearerAuth:
     # A cache of its own: a failure of another test must not answer in its place.
     return KiwoomBearerAuth("an-appkey-of-no-one", "a-secretkey", host=host, timeout=0.3, client=client, cache={})
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no UNIX domain sockets")
+def test_a_server_that_drips_does_not_hold_a_client_by_a_unix_domain_socket(tmp_path):
+    path = str(tmp_path / "s")
+    with dripping(HEADERS, path=path), httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+        auth = auth_for("http://localhost", client)
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            in_time(auth.get_token)
 
 
 @pytest.mark.parametrize("beginning", [HEADERS, BODY, UNFRAMED], ids=["headers", "body", "unframed"])

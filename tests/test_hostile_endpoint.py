@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 import tracemalloc
+import zlib
 from contextlib import contextmanager, suppress
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import KiwoomAuthError, KiwoomBearerAuth, TokenEndpointUnreachable
+from kiwoom_auth_plugin._answer import SIZE_LIMIT
 from kiwoom_auth_plugin._au10002 import PATH as REVOKE
 from kiwoom_auth_plugin._issuer import Issuer
 from kiwoom_auth_plugin.testing import Answer, recorded
@@ -60,10 +62,27 @@ def test_what_is_sent_without_end_fills_no_memory(what, path, library):
         tracemalloc.start()
         with suppress(KiwoomAuthError):
             answer = in_time(lambda: Issuer(host, None).send(path, b"{}", 1.0, library))
-            assert len(answer.body) > 1 << 20 or answer.status != 200  # judged by length or status, it is no token
+            # Judged by length or status, or since it is no JSON, it is no token.
+            assert len(answer.body) > 1 << 20 or answer.status != 200 or not answer.body
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < MOST
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+@pytest.mark.parametrize(("encoding", "bits"), [("gzip", 31), ("deflate", 15), ("deflate", -15)])
+def test_a_bomb_is_counted_before_it_is_decompressed(library, encoding, bits):
+    """64 MiB in 64 KiB, which arrive at once."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+    packed = b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(64)), packer.flush()])
+    head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding.encode(), len(packed))
+    with raw_server([head + packed]) as (host, _got):
+        tracemalloc.start()
+        answer = in_time(lambda: Issuer(host, None).send("/oauth2/token", b"{}", 10.0, library))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(answer.body) == SIZE_LIMIT + 1
+    assert peak < 16 << 20
 
 
 COOKIES = {

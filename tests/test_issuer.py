@@ -267,9 +267,18 @@ def test_a_library_that_a_proxy_takes_and_that_is_not_there_is_told(monkeypatch)
     assert (error.local, error.retryable) == (True, False)
 
 
+WITHOUT_SOCKS = """
+from requests.exceptions import InvalidSchema
+
+def SOCKSProxyManager(*arguments, **options):
+    raise InvalidSchema("Missing dependencies for SOCKS support.")
+"""  # what requests has in its place where PySocks is missing
+
+
 def test_requests_says_what_a_socks_proxy_takes(monkeypatch):
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
-    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", _without_socks)
+    exec(WITHOUT_SOCKS, without := {"__name__": "requests.adapters"})
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", without["SOCKSProxyManager"])
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     host = "https://127.0.0.1:1"
     error = failure_of(KiwoomAuthError, host)
@@ -277,9 +286,16 @@ def test_requests_says_what_a_socks_proxy_takes(monkeypatch):
     assert (error.local, error.retryable) == (True, False)
 
 
-def _without_socks(*_arguments, **_options):
-    """What requests has in its place where PySocks is missing."""
-    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+@pytest.mark.parametrize("error", [ImportError, requests.exceptions.InvalidSchema])
+def test_the_words_of_a_client_are_not_told(error):
+    """They may quote what is sent."""
+
+    def refuse(request):
+        raise error(request.content)
+
+    with raw_server() as (host, _got), httpx.Client(event_hooks={"request": [refuse]}) as client:
+        told = failure_of(KiwoomAuthError, host, client=client)
+    assert str(told) == f"{host}: POST {PATH} cannot be sent: {error.__name__}"
 
 
 def test_what_the_hook_of_a_client_raises_is_told():

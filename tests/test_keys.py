@@ -178,6 +178,22 @@ def test_a_missing_file_is_an_os_error_that_names_it(files, missing):
     assert hides(raised.value, SECRETKEY)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_key_in_the_place_of_its_file_is_not_told(files, place):
+    key = "Ab1-_" * 8
+    with pytest.raises(FileNotFoundError, match="this is no path but looks like a key itself") as raised:
+        KiwoomBearerAuth.from_files(*(key if number == place else file for number, file in enumerate(files)))
+    assert ("the appkey file" if place == 0 else "the secretkey file") in str(raised.value)
+    assert hides(raised.value, key)
+
+
+@pytest.mark.parametrize("path", ["Ab1-_" * 6, "Ab1-_" * 8 + ".txt", "Ab1-_" * 8 + "/Ab", "키" * 40])
+def test_what_looks_like_a_path_is_named(path):
+    with pytest.raises(FileNotFoundError) as raised:
+        KiwoomBearerAuth.from_files(path, path)
+    assert raised.value.filename == path
+
+
 def test_a_directory_is_an_os_error(files, tmp_path):
     with pytest.raises(OSError, match=tmp_path.name):
         KiwoomBearerAuth.from_files(tmp_path, files[1])
@@ -187,6 +203,35 @@ def test_a_key_that_is_longer_than_a_key_can_be_is_not_cut(files):
     files[0].write_bytes(b"k" * 100_000)
     with pytest.raises(ValueError, match=files[0].name):
         KiwoomBearerAuth.from_files(*files)
+
+
+# Secret types
+
+
+class Hush(str):
+    """As secret types are: hidden from ``str()``."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return "*****"
+
+    __repr__ = __str__
+
+
+def test_a_key_that_hides_itself_is_sent_as_it_is(kiwoom_emulator):
+    kiwoom_emulator.add_account(APPKEY, SECRETKEY)
+    for secretkey in (Hush(SECRETKEY), lambda: Hush(SECRETKEY)):
+        auth = KiwoomBearerAuth(Hush(APPKEY), secretkey, host=kiwoom_emulator.url, cache={})
+        assert auth.get_token() in kiwoom_emulator.tokens
+
+
+def test_the_appkey_is_masked_where_somebody_looks_into_objects_or_frames():
+    auth = KiwoomBearerAuth(APPKEY, SECRETKEY, cache={})
+    assert APPKEY not in f"{vars(auth)}{auth!r}"
+    with pytest.raises(ValueError, match="host") as raised:
+        KiwoomBearerAuth(APPKEY, SECRETKEY, host="no host")
+    assert hides(raised.value, APPKEY, SECRETKEY)
 
 
 # Vaults

@@ -140,6 +140,38 @@ def test_a_request_that_was_signed_and_then_sent_elsewhere_loses_the_token(auth,
     assert again.headers["Authorization"] == "Basic abc"
 
 
+def another_token(auth):
+    auth.invalidate(auth.get_token())
+    return auth
+
+
+def another_account(_auth):
+    return KiwoomBearerAuth("another-appkey", "another-secretkey", host="https://mockapi.kiwoom.com", cache={})
+
+
+@pytest.mark.parametrize("later", [another_token, another_account])
+@pytest.mark.parametrize("module", [requests, httpx])
+def test_it_loses_one_that_is_not_the_present_one_too(auth, module, later):
+    if module is requests:
+        signed = auth(requests.Request("POST", auth.host + TR).prepare())
+        signed.url = "https://example.com/"
+        sent = later(auth)(signed)
+    else:
+        signed = module.Request("POST", auth.host + TR)
+        next(auth.sync_auth_flow(signed))
+        signed.url = module.URL("https://example.com/")
+        (sent,) = later(auth).sync_auth_flow(signed)
+    assert "Authorization" not in sent.headers
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Bearer of-somebody-else", "Bearer \ud800", "Basic abc"])
+def test_it_keeps_what_is_no_token_of_ours(auth, header):
+    auth.get_token()
+    prepared = requests.Request("POST", "https://example.com/").prepare()
+    prepared.headers["Authorization"] = header
+    assert auth(prepared).headers["Authorization"] == header
+
+
 @pytest.mark.anyio
 async def test_nor_does_it_take_it_along_under_asyncio_or_trio(auth):
     request = httpx.Request("POST", auth.host + TR)
