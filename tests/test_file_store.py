@@ -51,6 +51,10 @@ def lock_file(directory):
     return directory / f"{KEY}.lock"
 
 
+def told_by(raised):
+    return raised.value.errno, raised.value.strerror, raised.value.filename
+
+
 def write_file(directory):
     return directory / f"{KEY}.write"
 
@@ -235,6 +239,10 @@ def test_importing_the_module_imports_none_of_the_libraries():
     assert run_python(code).stdout == "set()\n"
 
 
+def test_it_may_delay_an_exchange_for_two_seconds(directory):
+    assert FileStore(directory).max_delay == 2.0
+
+
 def test_its_repr_shows_the_directory(directory):
     assert repr(FileStore(directory)) == f"FileStore({str(directory)!r})"
 
@@ -308,12 +316,13 @@ def test_deleting_forgets_the_value_and_what_a_killed_writer_left(store, directo
 def test_the_largest_value_is_64_kib(store, directory):
     store.save(KEY, b"x" * 65536, 60)
     assert store.load(KEY) == b"x" * 65536
-    with pytest.raises(ValueError, match=r"^value must"):
+    with pytest.raises(ValueError, match=r"^value must be at most 64 KiB$"):
         store.save(KEY, b"x" * 65537, 60)
     with token_file(directory).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(OSError, match=f"too large.*{KEY}"):
+    with pytest.raises(OSError, match="too large") as raised:
         store.load(KEY)
+    assert told_by(raised) == (errno.EFBIG, "is too large for a token: remove it", str(token_file(directory)))
 
 
 def test_a_load_gets_the_old_value_whole_though_it_is_replaced_meanwhile(store, monkeypatch):
@@ -425,6 +434,114 @@ def test_a_directory_that_cannot_be_tightened_is_not_trusted(store, directory, m
     monkeypatch.setattr(os, "fchmod", lambda *_arguments: None)
     with pytest.raises(PermissionError, match=f"name another one.*{directory}"):
         store.load(KEY)
+
+
+def strange(directory):
+    """Somebody else's, as ``os.geteuid`` has it."""
+    directory.mkdir(0o700)
+    return directory, "it belongs to another user: name a directory of your own"
+
+
+def shared(directory):
+    directory.mkdir()
+    directory.chmod(0o755)
+    (directory / "notes.txt").touch()
+    return directory, "others can read it, and it holds other files: name a directory of its own"
+
+
+def on_fat(directory):
+    directory.mkdir()
+    directory.chmod(0o755)
+    return directory, "its file system keeps no modes, so others can read it: name another one"
+
+
+def token_in(directory):
+    directory.mkdir(0o700)
+    token_file(directory).touch(0o600)
+    return token_file(directory)
+
+
+def fifo(directory):
+    file = token_in(directory)
+    file.unlink()
+    os.mkfifo(file)
+    return file, "it is not a plain file: remove it"
+
+
+def strange_file(directory):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files to others")
+    file = token_in(directory)
+    os.chown(file, NOBODY, NOBODY)
+    return file, "it belongs to another user: remove it"
+
+
+def hard_link(directory):
+    file = token_in(directory)
+    os.link(file, directory / "another")
+    return file, "it is a hard link, there is another name for it: remove it"
+
+
+def loose_file(directory):
+    file = token_in(directory)
+    file.chmod(0o644)
+    return file, "other users may read or write it: remove it"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [strange, shared, on_fat, fifo, strange_file, hard_link, loose_file],
+    ids=lambda make: make.__name__,
+)
+def test_what_is_not_trusted_is_named_with_what_to_do(store, directory, monkeypatch, make):
+    place, why = make(directory)
+    if make is strange:
+        another = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: another)
+    if make is on_fat:
+        monkeypatch.setattr(os, "fchmod", lambda *_arguments: None)
+    with pytest.raises(PermissionError) as raised:
+        store.load(KEY)
+    assert told_by(raised) == (errno.EPERM, f"Not trusted, {why}", str(place))
+
+
+def test_nothing_is_open_to_others_even_for_a_moment(tmp_path, monkeypatch):
+    """Whatever the umask: the modes are right before they are made sure of."""
+    seen = []
+    change, change_path = os.fchmod, Path.chmod
+    monkeypatch.setattr(os, "fchmod", lambda at, mode: (seen.append(os.fstat(at).st_mode), change(at, mode)))
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: (seen.append(path.stat().st_mode), change_path(path, mode)))
+    before = os.umask(0)
+    try:
+        FileStore(tmp_path / "above" / "tokens").save(KEY, NEW, 60)
+    finally:
+        os.umask(before)
+    assert {oct(stat.S_IMODE(mode)) for mode in seen} == {"0o700", "0o600"}
+
+
+def test_files_are_taken_from_the_directory_that_was_checked_wherever_its_name_leads_later(directory, tmp_path):
+    def token(content):
+        token_in(directory).write_bytes(content)
+
+    token(OLD)
+    with _folder.Folder.entered(directory) as folder:
+        directory.rename(tmp_path / "moved")
+        token(NEW)
+        with folder.open(token_file(directory).name, os.O_RDONLY) as descriptor:
+            assert os.read(descriptor, 99) == OLD
+
+
+def test_a_save_that_fails_says_why_though_its_remains_cannot_be_removed_either(store, monkeypatch):
+    def full(*_arguments, **_options):
+        monkeypatch.setattr(os, "unlink", stuck)
+        raise OSError(errno.ENOSPC, "full")
+
+    def stuck(*_arguments, **_options):
+        raise OSError(errno.EIO, "stuck")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="full"):
+        store.save(KEY, NEW, 60)
 
 
 @pytest.mark.parametrize("loose", [0o666, 0o640, 0o601], ids=oct)

@@ -823,6 +823,7 @@ def test_a_lock_that_never_comes_though_the_store_answers_is_waited_for_two_leas
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == replacing.token
     (warning,) = warnings(caplog)
     assert "lock: others have held it for too long" in warning
+    assert len(place_of(shelf)._stuck) == 1
 
 
 def test_a_lock_that_others_keep_is_done_without(make_auth, replacing, clock, shelf, caplog):
@@ -831,8 +832,10 @@ def test_a_lock_that_others_keep_is_done_without(make_auth, replacing, clock, sh
             raise TimeoutError
 
     kept = Kept()
-    first = make_auth(emulator=replacing, clock=clock, cache={}, store=kept)
+    events = []
+    first = make_auth(emulator=replacing, clock=clock, cache={}, store=kept, on_event=events.append)
     assert call(first) == 0
+    assert [event.store for event in events if event.name == "store.locked"] == ["Kept"]
     (warning,) = warnings(caplog)
     assert "another process holds the lock of the token store Kept for too long" in warning
     assert make_auth(emulator=replacing, clock=clock, cache={}, store=kept).get_token() == first.get_token()

@@ -105,7 +105,7 @@ class FileStore:
         name, temporary = _file_name(key, "token"), _file_name(key, "tmp")
         if len(value) > _SIZE_LIMIT:
             raise ValueError("value must be at most 64 KiB")
-        with self._writing(key), Folder.entered(self.directory, create=True) as folder:
+        with self._writing(key), Folder.entered(self.directory) as folder:
             folder.remove(temporary)  # a writer may have been killed here
             try:
                 with folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
