@@ -1,7 +1,7 @@
 """An answer of Kiwoom's token endpoints, taken apart, and the error that it is if it says no."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, NoReturn
@@ -127,7 +127,7 @@ def _refusal(
 ) -> KiwoomAuthError:
     official = OFFICIAL_CODES.get(code or 0)
     kind = Kind.RATE if answer.status == _TOO_MANY_REQUESTS else official and official.kind
-    words = _quoted(return_msg, context)
+    words = quoted(return_msg, context.secrets)
     number = numeric(return_code)
     shown_code = f"code {code}" if code is not None else f"return_code {number}" if number is not None else "no code"
     advice = official.advice if official else OFFICIAL_CODES[1700].advice if kind is Kind.RATE else _UNKNOWN
@@ -135,7 +135,7 @@ def _refusal(
     message += f": {words}" if words else ""
     fields: dict[str, Any] = {
         "code": code,
-        "return_code": number if number is not None else _quoted(return_code, context),
+        "return_code": number if number is not None else quoted(return_code, context.secrets),
         "return_msg": words,
         "status_code": answer.status,
         "host": context.host,
@@ -151,14 +151,18 @@ def _refusal(
     return KiwoomAuthError(message, retryable=answer.status >= 500 or kind is Kind.SERVER, **fields)  # noqa: PLR2004 - as above
 
 
-def _quoted(text: object, context: Context) -> str | None:
+def quoted(text: object, secrets: Iterable[str] = ()) -> str | None:
     """A text of the server's, fit for a message or a log: no secret, no control character, not endless.
 
     What may be a key or a token, this one's or another's, in whatever spelling, is a long word without a space.
+
+    Args:
+        text: what the server said.
+        secrets: what it must not repeat, however short.
     """
     if not isinstance(text, str):
         return None
-    for secret in context.secrets:
+    for secret in secrets:
         text = text.replace(secret, "…")
     text = "".join(c if c.isprintable() else " " for c in text[:_LOOKED_AT])
     return _LONG_WORD.sub("…", text)[:_QUOTED_LIMIT]

@@ -81,7 +81,7 @@ class Cutoff:
 
     def adapter(self) -> HTTPAdapter:
         """An adapter for requests whose connections are watched."""
-        return _WatchedAdapter(self)
+        return WatchedAdapter(self)
 
     def _cut(self) -> None:
         with self._mutex:
@@ -91,8 +91,12 @@ class Cutoff:
                     handle.shutdown(socket.SHUT_RDWR)
 
 
-class _WatchedAdapter(HTTPAdapter):
-    """For one call."""
+class WatchedAdapter(HTTPAdapter):
+    """For one call.
+
+    Args:
+        cutoff: watches its connections.
+    """
 
     def __init__(self, cutoff: Cutoff) -> None:
         self._cutoff = cutoff

@@ -145,7 +145,7 @@ class Issuer:
                 cutoff.watch_body(response.raw)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = _content_by_requests(response)
+                content = content_by_requests(response)
                 if not content and response.status_code == HTTPStatus.OK and not _is_framed(headers):
                     raise ConnectionResetError  # http.client takes headers that break off for headers that end
                 return Answer(response.status_code, headers, MaskedBytes(content))
@@ -197,7 +197,12 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
         raise requests.ConnectionError from error
 
 
-def _content_by_requests(response: requests.Response) -> bytes:
+def content_by_requests(response: requests.Response) -> bytes:
+    """The body, decompressed, cut off soon after ``SIZE_LIMIT``.
+
+    Raises:
+        requests.RequestException: it does not come, or cannot be decompressed.
+    """
     is_stand_in = not isinstance(response.raw, urllib3.HTTPResponse)
     if is_stand_in or getattr(response, "_content_consumed", False):  # or a hook of the client's has read it
         return _read(response.iter_content(8192))

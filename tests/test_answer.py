@@ -194,10 +194,8 @@ def test_a_long_answer_is_told_as_such():
 
 
 def test_what_may_be_a_secret_is_one_character():
-    assert (
-        error_of(said(3, f"[8002:이것은 {'k' * 16} 이것도 {'k' * 15}]")).return_msg
-        == f"[8002:이것은 … 이것도 {'k' * 15}]"
-    )
+    error = error_of(said(3, f"[8002:이것은 {'k' * 16} 이것도 {'k' * 15} ]"))
+    assert error.return_msg == f"[8002:이것은 … 이것도 {'k' * 15} ]"
 
 
 def test_the_secretkey_is_not_quoted():

@@ -1,6 +1,7 @@
 """The commands, driven as a user does, against a local Kiwoom."""
 
 import contextlib
+import gzip
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -152,12 +154,22 @@ def test_options_that_cannot_be_are_wrong_use(account, kiwoom_auth, options, say
 
 
 @pytest.mark.parametrize(
-    "arguments", [["token", "hidden"], ["token", "--secretkey=hidden"], ["token", "--key", "hidden"]]
+    ("arguments", "says"),
+    [
+        (["token", "hidden"], "error: unrecognized arguments, not shown here"),
+        (["token", "--secretkey=hidden"], "error: unrecognized arguments, not shown here"),
+        (["token", "--key", "hidden"], "error: unrecognized arguments, not shown here"),
+        (["hidden"], "error: argument COMMAND: invalid choice, not shown here"),
+        (["--secretkey", "hidden", "token"], "error: argument COMMAND: invalid choice, not shown here"),
+        (["emulator", "--shell", "hidden"], "error: argument --shell: invalid choice, not shown here"),
+        (["emulator", "--port", "hidden"], "error: argument --port: invalid int value, not shown here"),
+        (["doctor", "hidden"], "error: argument CODE: a code of Kiwoom's has four to six digits, such as 8005"),
+    ],
 )
-def test_what_may_be_a_secret_is_not_repeated(kiwoom_auth, arguments):
+def test_what_may_be_a_secret_is_not_repeated(kiwoom_auth, arguments, says):
     status, output, errors = kiwoom_auth(*arguments)
     assert (status, output) == (2, "")
-    assert "unrecognized arguments, not shown here" in errors
+    assert says in errors
     assert "hidden" not in errors
 
 
@@ -168,6 +180,48 @@ def test_the_doctor_does_not_wait_for_ever_for_a_call(account, kiwoom_auth, monk
     status, output, _ = kiwoom_auth("doctor")
     assert (status, findings(output)["call"]) == (1, "FAIL")
     assert "ka10001 was not answered" in output
+
+
+def test_nor_for_the_head_of_an_answer_to_nothing(account, kiwoom_auth, monkeypatch):
+    monkeypatch.setattr(_doctor, "_TIMEOUT", 0.5)
+    account.script("/", Answer(200, b"x", drip=0.2))
+    assert findings(kiwoom_auth("doctor", "--no-issue")[1])["server"] == "FAIL"
+
+
+def test_the_doctor_reads_an_answer_to_its_call_up_to_a_limit(account, kiwoom_auth):
+    """64 MiB in 64 KiB."""
+    body = gzip.compress(bytes(64 << 20), 9)
+    account.script(CALL, Answer(200, body, (("Content-Type", "application/json"), ("Content-Encoding", "gzip"))))
+    tracemalloc.start()
+    output = kiwoom_auth("doctor")[1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert findings(output)["call"] == "FAIL"
+    assert peak < 32 << 20
+
+
+SAID_BY_THE_SERVER = "no such thing for\x1b[2J Authorization: Bearer PLANTED-TOKEN-0123456789abcdef" + " 말" * 5000
+
+
+@pytest.mark.parametrize("machine", [[], ["--json"]], ids=["people", "machines"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer.json({"return_code": 20, "return_msg": SAID_BY_THE_SERVER}),
+        Answer.json({"return_code": 3, "return_msg": f"{SAID_BY_THE_SERVER}[8010:]"}),
+        Answer(200, b"<html>", (("Content-Type", "text/PLANTED-TOKEN-0123456789abcdef"),)),
+        Answer(200, b"<html>", (("Content-Type", "text\x1b[2J"),)),
+    ],
+    ids=["no", "a code", "type", "terminal"],
+)
+def test_the_doctor_repeats_nothing_that_is_a_secret_or_moves_the_terminal(account, kiwoom_auth, answer, machine):
+    account.script(CALL, *[answer] * 2)
+    _, output, _ = kiwoom_auth("doctor", *machine)
+    assert "HTTP 200" in output
+    assert "PLANTED" not in output
+    assert "\x1b" not in output
+    assert "u001b" not in output
+    assert len(output) < 4000
 
 
 def test_the_doctor_wants_no_more_than_the_head_of_an_answer_to_nothing(account, kiwoom_auth):
@@ -614,7 +668,7 @@ def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
     assert kiwoom_auth("doctor", said)[1] == kiwoom_auth("doctor", "[8005]")[1] == kiwoom_auth("doctor", "8005")[1]
     status, output, errors = kiwoom_auth("doctor", "Token")
     assert (status, output) == (2, "")
-    assert "no code of Kiwoom's in 'Token'" in errors
+    assert "a code of Kiwoom's has four to six digits, such as 8005" in errors
 
 
 def test_a_code_that_is_none_is_told(kiwoom_auth):

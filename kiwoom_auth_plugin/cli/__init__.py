@@ -34,9 +34,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        known, _, _ = message.partition("unrecognized arguments: ")
-        if known != message:
-            message = "unrecognized arguments, not shown here: they may be secrets, which are never given so"
+        for mistake in ("unrecognized arguments: ", "invalid choice: ", "invalid int value: "):
+            known, found, _ = message.partition(mistake)
+            if found:
+                message = f"{known}{found[:-2]}, not shown here: it may be a secret, which is never given so"
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import re
@@ -13,15 +14,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 import requests.utils
 
 from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin._answer import quoted
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
-from kiwoom_auth_plugin._cutoff import Cutoff
+from kiwoom_auth_plugin._cutoff import Cutoff, WatchedAdapter
+from kiwoom_auth_plugin._issuer import content_by_requests
 from kiwoom_auth_plugin._json import json_object
 from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
@@ -38,6 +41,8 @@ examples:
 """
 
 _TIMEOUT = 10.0
+_KINDS = {"application/json", "text/html", "text/plain"}
+"""What answers usually are; another Content-Type may be anything."""
 _SKEW = 60.0
 """Seconds that the machine's clock may be off."""
 _KEY = hashlib.sha256(b"kiwoom-auth doctor").hexdigest()
@@ -80,7 +85,7 @@ def _code(text: str) -> int:
     """The code in what was copied: ``8005``, or a message with ``[8005:`` in it."""
     found = re.search(r"(?<![0-9])[0-9]{4,6}(?![0-9])", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"no code of Kiwoom's in {text!r}")
+        raise argparse.ArgumentTypeError("a code of Kiwoom's has four to six digits, such as 8005")
     return int(found[0])
 
 
@@ -175,8 +180,9 @@ def _name(account: Account) -> Finding:
 def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding:
     """The answer to a GET that asks for nothing: only that there is one matters, and its Date."""
     try:
-        with requests.Session() as session:
+        with requests.Session() as session, Cutoff(_TIMEOUT) as cutoff:
             session.trust_env = account.host.startswith("https:")
+            session.mount(account.host, cutoff.adapter())
             answer = session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False, stream=True)
             answer.close()  # its head is enough
             return answer
@@ -231,15 +237,24 @@ def _unissued(account: Account) -> Finding:
     return Finding("token", ok=None, words=f"{kept}; with --no-issue, Kiwoom is asked neither for one nor with it")
 
 
+class _Bounded(WatchedAdapter):
+    """Reads answers up to a limit before anybody else does."""
+
+    def send(self, *arguments: Any, **options: Any) -> requests.Response:
+        answer = super().send(*arguments, **options)
+        answer.raw = io.BytesIO(content_by_requests(answer))
+        return answer
+
+
 def _called(account: Account) -> Finding:
     """One harmless call, the price of a stock: whether the token serves."""
     try:
         with requests.Session() as session, Cutoff(_TIMEOUT) as cutoff:
             session.trust_env = account.host.startswith("https:")
-            session.mount(account.host, cutoff.adapter())
+            session.mount(account.host, _Bounded(cutoff))
             answer = session.post(
                 f"{account.host}/api/dostk/stkinfo",
-                headers={"api-id": "ka10001"},
+                headers={"api-id": "ka10001", "Accept-Encoding": "identity"},
                 json={"stk_cd": "005930"},
                 auth=account,
                 timeout=_TIMEOUT,
@@ -259,15 +274,15 @@ def _judged(answer: requests.Response, *, replaced: bool) -> Finding:
     code, number = official_code(fields.get("return_code"), fields.get("return_msg")), fields.get("return_code")
     if code is None and answer.status_code == HTTPStatus.UNAUTHORIZED:
         code = 8005  # it is what a bare 401 says
-    said = f"(HTTP {answer.status_code}): {fields.get('return_msg') or 'without a word'}"
+    said = f"(HTTP {answer.status_code}): {quoted(fields.get('return_msg')) or 'without a word'}"
     if code in OFFICIAL_CODES:
         explanation = explained(code)
         return _wrong("call", f"ka10001 was refused {said}. {explanation.words}", explanation.korean)
     if not answer.ok or answer.is_redirect or not fields:
-        kind = answer.headers.get("Content-Type", "no Content-Type")
-        return _wrong(
-            "call", f"ka10001 was not answered as it should be: HTTP {answer.status_code}, {kind}", _korean.CALL
-        )
+        kind = answer.headers.get("Content-Type", "").partition(";")[0]
+        kind = kind if kind in _KINDS else quoted(kind) or "no Content-Type"
+        words = f"ka10001 was not answered as it should be: HTTP {answer.status_code}, {kind}"
+        return _wrong("call", words, _korean.CALL)
     if numeric(number) not in {0, None} or code is not None:
         return _wrong("call", f"Kiwoom says no to ka10001 {said}", _korean.UNKNOWN)
     again = "; the kept token was refused on the way, and another one issued" if replaced else ""
@@ -294,4 +309,5 @@ def _show_json(finding: Finding) -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without what a terminal would act upon."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
