@@ -10,6 +10,8 @@ READ_LIMIT = 16 * 1024
 
 TOKEN_REFUSED = frozenset({8005, 8010, 8031, 8103})
 SUCCESS = 0
+UNREADABLE = -1
+"""What stands for a code that cannot be read (0.0, false): who knows whether an order was taken."""
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
@@ -80,7 +82,10 @@ def refuses_header(status: int, body: bytes | None) -> bool:
 
 
 def code_in(body: bytes | None) -> int | None:
-    """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``."""
+    """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``.
+
+    ``UNREADABLE`` where there is a ``return_code`` that is none.
+    """
     if body is None or len(body) > READ_LIMIT:
         return None
     fields = json_object(body)
@@ -89,5 +94,5 @@ def code_in(body: bytes | None) -> int | None:
     return_code = fields.get("return_code")
     number = numeric(return_code)
     if number is None and return_code is not None:
-        return None  # 0.0, false: who knows whether an order was taken
+        return UNREADABLE
     return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))

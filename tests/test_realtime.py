@@ -201,6 +201,29 @@ def test_two_programs_with_one_appkey_do_not_put_each_other_out_for_ever(client,
     assert (logins(kiwoom), kiwoom.issued) == ([0, 0], 1)
 
 
+def test_a_redirect_leads_the_token_nowhere(client, auth, kiwoom, monkeypatch):
+    asked, seen = asyncio.Event(), []
+
+    def redirect(line, _request):
+        answer = line.respond(307, "")
+        answer.headers["Location"] = kiwoom.websocket.url  # another one, which would take the token
+        if seen:
+            asked.set()
+        seen.append(answer)
+        return answer
+
+    async def main():
+        async with websockets.serve(lambda _line: None, "127.0.0.1", 0, process_request=redirect) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("KIWOOM_WEBSOCKET", f"ws://127.0.0.1:{port}")
+            async with watching(client, auth):
+                await asyncio.wait_for(asked.wait(), 30)
+
+    asyncio.run(main())
+    assert kiwoom.websocket.packets == []
+    assert kiwoom.issued == 0
+
+
 def test_each_spelling_of_yes_is_one_and_what_is_no_packet_ends_nothing(client, auth, kiwoom, monkeypatch, caplog):
     answers = [
         ["no JSON"],

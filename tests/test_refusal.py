@@ -10,7 +10,9 @@ from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
 from kiwoom_auth_plugin._refusal import (
     HEADER_REFUSED,
     READ_LIMIT,
+    SUCCESS,
     TOKEN_REFUSED,
+    UNREADABLE,
     code_in,
     may_refuse,
     refuses_header,
@@ -229,19 +231,21 @@ any_text = any_json | st.sampled_from(["[8005:", "[8050:", "CODE=8103", "[2000]"
 
 
 YES = [0, "0", "0000"]
-UNREADABLE = [0.0, False, "0 ", "+0", "0.0", "0000000000", "", [0], {}, True]
+NO_CODES = [0.0, False, "0 ", "+0", "0.0", "0000000000", "", [0], {}, True]
 
 
-@pytest.mark.parametrize("return_code", YES + UNREADABLE)
+@pytest.mark.parametrize("return_code", YES + NO_CODES)
 def test_an_order_that_may_have_been_taken_is_not_sent_again(return_code):
     """Text that quotes a code says nothing where the code itself says yes, or cannot be read."""
     body = json.dumps({"return_code": return_code, "return_msg": "[8005:Token이 유효하지 않습니다]"}).encode()
     assert not refuses_token(200, body)
 
 
-@pytest.mark.parametrize("return_code", YES)
-def test_a_401_that_says_yes_is_no_refusal(return_code):
-    assert not refuses_token(401, json.dumps({"return_code": return_code}).encode())
+@pytest.mark.parametrize("return_code", YES + NO_CODES)
+def test_a_401_that_says_yes_or_may_say_so_is_no_refusal(return_code):
+    body = json.dumps({"return_code": return_code}).encode()
+    assert not refuses_token(401, body)
+    assert not refuses_header(401, body)
 
 
 def test_a_code_that_stands_twice_is_none():
@@ -265,7 +269,7 @@ def test_any_bytes_are_judged(status, body):
 def test_any_json_is_judged_by_its_code_and_nothing_else(status, return_code, return_msg, charset):
     body = json.dumps({"return_code": return_code, "return_msg": return_msg}).encode(charset)
     code = code_in(body)
-    assert code in {None, 0} or 1000 <= code <= 9999
+    assert code in {None, SUCCESS, UNREADABLE} or 1000 <= code <= 9999
     assert refuses_token(status, body) is (code in TOKEN_REFUSED or (status == 401 and code is None))
 
 
