@@ -104,7 +104,7 @@ class Issuer:
             words = type(exception).__name__ if _is_of_others(exception) else str(exception)
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {words}", host=self._host)
             failure.local = True
-        elif self.client is None and not cutoff.has_watched and _is_misuse(exception):
+        elif isinstance(exception, _MISUSE) and not (self.client or cutoff.has_watched or _is_of_others(exception)):
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
             failure = self._unreachable(path, why)
             failure.retryable = False
@@ -165,7 +165,7 @@ class Issuer:
                 cutoff.watch_stream(response.extensions.get("network_stream"))
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 self._check_encoding(headers)
-                content = _content_by_httpx(response, home)
+                content = _content_by_httpx(response)
                 return Answer(response.status_code, headers, MaskedBytes(content))
             finally:
                 response.close()
@@ -206,24 +206,21 @@ def content_by_requests(response: requests.Response) -> bytes:
     is_stand_in = not isinstance(response.raw, urllib3.HTTPResponse)
     if is_stand_in or getattr(response, "_content_consumed", False):  # or a hook of the client's has read it
         return _read(response.iter_content(8192))
-    content = _unpacked(_pieces(response), response.headers)
+    return _unpacked(_pieces(response), response.headers)
+
+
+def _content_by_httpx(response: Any) -> bytes:
+    if response.is_stream_consumed:  # by a hook of the client's, or nothing was sent at all
+        return _read(response.iter_bytes(8192))
+    return _unpacked(response.iter_raw(8192), response.headers)
+
+
+def _unpacked(pieces: Iterable[bytes], headers: Mapping[str, str]) -> bytes:
+    """The body, decompressed no further than it is looked at; the libraries count only what a piece has become."""
+    content = unpacked(_read(pieces), headers.get("Content-Encoding"), SIZE_LIMIT + 1)
     if content is None:
         raise requests.exceptions.ContentDecodingError
     return content
-
-
-def _content_by_httpx(response: Any, home: Any) -> bytes:
-    if response.is_stream_consumed:  # by a hook of the client's, or nothing was sent at all
-        return _read(response.iter_bytes(8192))
-    content = _unpacked(response.iter_raw(8192), response.headers)
-    if content is None:
-        raise home.DecodingError("it cannot be decompressed", request=response.request)
-    return content
-
-
-def _unpacked(pieces: Iterable[bytes], headers: Mapping[str, str]) -> bytes | None:
-    """The body; None where its compression cannot be undone. The libraries undo a piece at a time, however it grows."""
-    return unpacked(_read(pieces), headers.get("Content-Encoding"), SIZE_LIMIT + 1)
 
 
 def _is_framed(headers: Mapping[str, str]) -> bool:
@@ -260,13 +257,6 @@ _LIBRARIES = frozenset(
 )
 _KNOWN = _LIBRARIES | sys.stdlib_module_names | {__name__.partition(".")[0]}
 _PATCHED = "{} was raised; check the filters of your logging, and what patches the HTTP library"
-
-
-def _is_misuse(exception: Exception) -> bool:
-    if isinstance(exception, requests.exceptions.InvalidURL):
-        return True
-    is_os = isinstance(exception, OSError)  # a wrong certificate is both
-    return isinstance(exception, _MISUSE) and not is_os and not _is_of_others(exception)
 
 
 def _is_of_a_stranger(exception: Exception) -> bool:

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import KiwoomAuthError, _flight, _source
+from kiwoom_auth_plugin._backlog import Backlog
 from kiwoom_auth_plugin._interrupts import interrupt_in, is_an_interrupt, keep_known
 
 from .clients import in_time
@@ -663,3 +664,15 @@ def test_an_interrupt_that_comes_by_a_future_is_a_failure_of_the_vault(make_auth
     crowd.threads(1, auth.get_token)
     (outcome,) = crowd.go().outcomes()
     assert isinstance(outcome, KiwoomAuthError)
+
+
+def test_of_what_is_done_as_the_program_ends_only_an_interrupt_comes_out(handle, monkeypatch):
+    def fail(_items):
+        raise OSError("a disk error")
+
+    monkeypatch.setattr(threading.main_thread(), "is_alive", lambda: False)
+    handle(handler)
+    backlog = Backlog("a-backlog")
+    backlog.add("key", fail, "item")
+    with pytest.raises(TimeIsUp):
+        backlog.add("key", lambda _items: strike(), "item")

@@ -34,7 +34,7 @@ JUDGES = {
     "_arguments": "plugin_arguments messages store_argument",
     "_au10001": "au10001 messages boundaries",
     "_au10002": "au10002",
-    "_backlog": "shared_store",
+    "_backlog": "shared_store interrupts",
     "_cache": "plugin_cache slot interrupts",
     "_clock": "clock failure",
     "_codes": "answer refusal boundaries",
