@@ -191,6 +191,15 @@ def test_a_client_of_the_users_stays_open_and_follows_no_redirect(kind):
 
 
 @both
+@pytest.mark.parametrize("timeout", [0.0, -1.0])
+def test_without_time_nothing_is_sent(library, timeout):
+    with raw_server([plain_answer(b"{}")]) as (host, got):
+        with pytest.raises(TokenEndpointUnreachable, match="too long"):
+            sent(host, library, timeout=timeout)
+        assert got == []
+
+
+@both
 def test_a_certificate_that_nobody_vouches_for_is_not_taken(library):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

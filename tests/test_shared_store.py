@@ -813,6 +813,27 @@ def test_wherever_a_store_hangs_requests_go_on(make_auth, replacing, clock, shel
     assert call(auth) == 0
     assert shelf.hangs.is_set()
     assert not shelf.go_on.is_set()
+    assert len(place_of(shelf)._stuck) == 1
+
+
+def test_a_lock_that_comes_late_is_used_while_there_is_time(make_auth, replacing, clock, caplog):
+    class Late(Shelf):
+        max_delay = 1.0
+
+        def load(self, key):
+            if self.asked.count("load") == 2:
+                self.looked_again.set()
+            return super().load(key)
+
+        def lock(self, key, timeout):
+            assert self.looked_again.wait(PATIENCE)
+            return super().lock(key, timeout)
+
+    late = Late()
+    late.looked_again = threading.Event()
+    make_auth(emulator=replacing, clock=clock, cache={}, store=late).get_token()
+    assert "release" in late.asked
+    assert warnings(caplog) == []
 
 
 def test_a_lock_that_never_comes_though_the_store_answers_is_waited_for_two_leases(
@@ -1180,7 +1201,9 @@ def test_no_thread_to_be_had_is_a_failure_of_the_store(make_auth, replacing, clo
     assert "there was no thread for it: can't start new thread" in warning
 
 
-def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(make_auth, replacing, clock, shelf, monkeypatch):
+def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(
+    make_auth, replacing, clock, shelf, monkeypatch, caplog
+):
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
     original = threading.Thread.start
     started = []
@@ -1195,6 +1218,8 @@ def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(make_auth, r
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert auth.get_token() == replacing.token
     assert shelf.asked == ["load"]
+    (warning,) = warnings(caplog)
+    assert "lock: there was no thread for it: can't start new thread" in warning
 
 
 def test_a_log_filter_that_raises_does_no_harm(make_auth, replacing, clock, shelf, monkeypatch):
