@@ -816,6 +816,24 @@ def test_wherever_a_store_hangs_requests_go_on(make_auth, replacing, clock, shel
     assert len(place_of(shelf)._stuck) == 1
 
 
+def test_a_lock_that_does_not_come_is_left_to_itself(make_auth, replacing, clock, caplog):
+    """Where it is the store that takes the time, and not a holder."""
+
+    class Blocking(Shelf):
+        max_delay = 0.2
+
+        def lock(self, key, timeout):
+            assert self.go_on.wait(PATIENCE)
+            return super().lock(key, timeout)
+
+    blocking = Blocking()
+    make_auth(emulator=replacing, clock=clock, cache={}, store=blocking).get_token()
+    (warning,) = warnings(caplog)
+    assert "lock: it did not answer within 0.2 seconds" in warning
+    assert len(place_of(blocking)._stuck) == 1
+    blocking.go_on.set()
+
+
 def test_a_lock_that_comes_late_is_used_while_there_is_time(make_auth, replacing, clock, caplog):
     class Late(Shelf):
         max_delay = 1.0
