@@ -97,8 +97,10 @@ use_git_change_detection=false
 """
 
 STATUSES = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", -11: "killed", -24: "time-out"}
-"""What pytest's exit codes, and mutmut's own, mean; -11 has overrun the interpreter's stack. Others are no verdict:
-pytest did not get as far as the tests, which ``mutmut results`` takes for a time-out, and its badge for a kill."""
+STATUSES[255] = "killed"
+"""What pytest's exit codes, and mutmut's own, mean. -11 has overrun the interpreter's stack; at 255 pytest has raised
+something, since after the last test a thing was found that was left open. Others are no verdict: pytest did not get as
+far as the tests, which ``mutmut results`` takes for a time-out, and its badge for a kill."""
 KILLED = {"killed", "time-out"}
 COPIED = ["LICENSE", "README.rst", "CHANGELOG.rst", "pyproject.toml", "setup.cfg", "tests", PACKAGE]
 
