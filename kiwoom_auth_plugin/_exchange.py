@@ -4,7 +4,6 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -246,8 +245,7 @@ class Exchange:
             with visit.lock(store.lease(0.0)):
                 visit.forget(tokens)
 
-        with suppress(KiwoomAuthError):  # from a vault: another process will find out by itself
-            without_frames(forget)
+        without_frames(forget)  # what a vault raises stays in the backlog: another process will find out by itself
 
     def _seal(self, secretkey: Masked) -> Seal:
         return without_frames(lambda: Seal(self._appkey, self._host, secretkey, self._clock))

@@ -51,6 +51,14 @@ def test_an_attempt_to_revoke_that_fails_is_told_with_its_name(make_auth, kiwoom
     assert caught.value.host == auth.host
 
 
+def test_a_vault_that_fails_while_another_object_issues_is_told_with_the_host(make_auth, kiwoom_emulator):
+    vault = Vault(kiwoom_emulator.secretkey)
+    auth = make_auth(secretkey=vault, cache={})
+    vault.fails = True
+    with pytest.raises(KiwoomAuthError, match=f"^{auth.host}: "):
+        auth._by_requests.cached(lambda _digest: None)
+
+
 class Vault:
     """It has the secretkey until it fails."""
 

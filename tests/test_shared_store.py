@@ -586,6 +586,18 @@ def test_invalidations_for_which_there_was_no_thread_are_made_up_for(make_auth, 
     assert not shelf.values
 
 
+def test_what_another_process_has_left_is_taken_out_though_one_was_refused_before(make_auth, replacing, clock):
+    shelf = Shelf()
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    auth.invalidate(auth.get_token())
+    land()
+    for one in (clock, replacing.clock):
+        one.advance(60)
+    auth.invalidate(make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token())
+    land()
+    assert shelf.values == {}
+
+
 def test_an_invalidation_for_which_no_thread_is_to_be_had_works_all_the_same(process, replacing, monkeypatch):
     auth = process()
     token = auth.get_token()

@@ -40,7 +40,8 @@ JUDGES = {
     "_codes": "answer refusal boundaries",
     "_cutoff": "cutoff",
     "_event": "event",
-    "_exchange": "exchange failure rest rest_scopes plugin_client plugin keys clock au10002 overdue shared_store",
+    "_exchange": "exchange failure rest rest_scopes plugin_client plugin keys clock au10002 overdue reentry "
+    "refresh shared_store",
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
     "_flights": "overdue reentry interrupts log plugin_cache one_issue refresh locks failure fork refusal_storm",
     "_httpx_flow": "flow_by_hand plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving "
@@ -66,10 +67,11 @@ JUDGES = {
     "_route": "rest rest_scopes",
     "_seal": "seal boundaries",
     "_shared": "log events shared_store hostile_stores",
-    "_source": "source plugin_token plugin_cache reentry log rest refresh overdue interrupts one_issue refusal_storm",
+    "_source": "source plugin_token plugin_cache reentry log rest refresh overdue interrupts one_issue refusal_storm "
+    "shared_store",
     "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
     "_threads": "threads interrupts",
-    "_token": "au10001 seal boundaries",
+    "_token": "au10001 seal boundaries plugin_hosts",
     "errors": "errors",
     "stores/_file": "file_store",
     "stores/_folder": "file_store hostile_stores",
