@@ -40,6 +40,15 @@ def test_what_is_told_of_a_token_in_words(make_auth, words):
     assert words() == ["the token was revoked"]
 
 
+def test_what_is_told_of_a_token_has_its_expiry(make_auth):
+    events, shelf = [], Shelf()
+    auths = [make_auth(cache={}, store=shelf, on_event=events.append) for _ in range(2)]
+    for auth in auths:
+        auth.get_token()
+    told = [(event.name, event.expires_at) for event in events]
+    assert told == [("token.issued", auths[0].expires_at), ("token.found", auths[1].expires_at)]
+
+
 def test_an_attempt_to_revoke_that_fails_is_told_with_its_name(make_auth, kiwoom_emulator, words):
     auth = make_auth(cache={})
     auth.get_token()

@@ -290,6 +290,15 @@ def sharing(number, frame):
         raise TimeIsUp
 
 
+def sharing_for_a_while(number, frame):
+    def name():
+        return number, frame
+
+    name()
+    del number, frame
+    raise TimeIsUp
+
+
 HANDLERS = {
     "a function": handler,
     "a method": Handlers().method,
@@ -301,6 +310,7 @@ HANDLERS = {
     "one that changes them": renaming,
     "a partial of one that does": partial(renaming),
     "one that shares them": sharing,
+    "one that shares them for a while": sharing_for_a_while,
     "one with another argument": lambda number, frame, _more=None: handler(number, frame),
     "of the system": signal.SIG_DFL,
     "of C": signal.default_int_handler,

@@ -586,6 +586,18 @@ def test_invalidations_for_which_there_was_no_thread_are_made_up_for(make_auth, 
     assert not shelf.values
 
 
+def test_a_store_is_told_for_how_long_a_token_lives(make_auth, replacing, clock):
+    class Timed(Shelf):
+        def save(self, key, value, ttl):
+            self.ttl = ttl
+            super().save(key, value, ttl)
+
+    timed = Timed()
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=timed)
+    auth.get_token()
+    assert timed.ttl == auth._source.token.deadline - clock.now() <= 24 * 3600
+
+
 def test_what_another_process_has_left_is_taken_out_though_one_was_refused_before(make_auth, replacing, clock):
     shelf = Shelf()
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
