@@ -226,6 +226,6 @@ class Secretkey:
         return "Secretkey(…)"
 
 
-def digest(secretkey: str) -> bytes:
-    """A digest that tells secretkeys apart and does not tell them: 16 bytes of BLAKE2b."""
-    return hashlib.blake2b(secretkey.encode(), digest_size=16, person=b"kiwoom_secretkey").digest()
+def digest(secret: str) -> bytes:
+    """A digest that tells secretkeys, or tokens, apart and does not tell them: 16 bytes of BLAKE2b."""
+    return hashlib.blake2b(secret.encode(), digest_size=16, person=b"kiwoom_secretkey").digest()

@@ -1,6 +1,5 @@
 """An access token as this process holds it."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from typing import Any, TypeGuard, cast
 
 import cachetools
 
-from ._keys import Masked
+from ._keys import Masked, digest
 from ._locks import lock_for_the_process
 
 LAST_MOMENT = 2.0
@@ -43,7 +42,7 @@ class AccessToken:
 
     def __post_init__(self) -> None:
         with _mutex:
-            _ours[_digest(self.value)] = None
+            _ours[digest(self.value)] = None
 
     @property
     def header(self) -> str:
@@ -63,14 +62,11 @@ def is_bearer(header: object) -> TypeGuard[str]:
 
 def is_one_of_ours(header: object) -> bool:
     """Whether an Authorization header holds a token that this process has had, for whichever account."""
-    if not is_bearer(header):
+    token = bearer_token(header)
+    if not is_token(token):
         return False
     with _mutex:
-        return _digest(header.removeprefix("Bearer ")) in _ours
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return digest(token) in _ours
 
 
 def bearer_token(header: object) -> Masked | None:

@@ -292,7 +292,7 @@ def sharing(number, frame):
 
 def sharing_for_a_while(number, frame):
     def name():
-        return number, frame
+        return number, frame  # noqa: F821 - it is called while there are such
 
     name()
     del number, frame
