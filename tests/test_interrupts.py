@@ -299,6 +299,17 @@ def sharing_for_a_while(number, frame):
     raise TimeIsUp
 
 
+class Deleting:
+    def __call__(self, number, frame):
+        del number, frame
+        raise TimeIsUp
+
+
+def with_the_rest(_number, *_rest, option=None):
+    assert option is None
+    raise TimeIsUp
+
+
 HANDLERS = {
     "a function": handler,
     "a method": Handlers().method,
@@ -309,6 +320,8 @@ HANDLERS = {
     "one that deletes its arguments": deleting,
     "one that changes them": renaming,
     "a partial of one that does": partial(renaming),
+    "an object that deletes them": Deleting(),
+    "one that takes the rest": with_the_rest,
     "one that shares them": sharing,
     "one that shares them for a while": sharing_for_a_while,
     "one with another argument": lambda number, frame, _more=None: handler(number, frame),
@@ -686,3 +699,49 @@ def test_of_what_is_done_as_the_program_ends_only_an_interrupt_comes_out(handle,
     backlog.add("key", fail, "item")
     with pytest.raises(TimeIsUp):
         backlog.add("key", lambda _items: strike(), "item")
+
+
+def test_an_interrupt_is_known_in_the_frame_that_it_interrupts(handle):
+    handle(handler)
+    told = []
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except TimeIsUp as error:
+        told.append(is_an_interrupt(error))
+    assert told == [True]
+
+
+def test_an_interrupt_is_found_as_the_cause_though_something_else_was_handled(handle):
+    handle(handler)
+    error = RuntimeError()
+    error.__cause__, error.__context__ = raised_by(strike), KeyError()
+    assert interrupt_in(error, None, lambda _module: True) is error.__cause__
+
+
+def test_an_interrupt_is_one_whatever_was_handled_before(handle):
+    handle(handler)
+    interrupt = raised_by(strike)
+    interrupt.__context__ = raised_by(lambda: 1 / 0)
+    assert interrupt_in(interrupt, None, lambda _module: False) is interrupt
+
+
+LIBRARY = """
+def call(interrupted):
+    try:
+        interrupted()
+    except BaseException as error:
+        cause = error
+    raise OSError from cause
+"""
+
+
+def test_what_made_something_of_an_interrupt_is_told_by_the_innermost_frame(handle):
+    def outer():
+        library["call"](strike)
+
+    exec(LIBRARY, library := {"__name__": "library"})
+    handle(handler)
+    error = raised_by(outer)
+    assert type(error) is OSError
+    assert interrupt_in(error, None, lambda module: module == "library") is error.__cause__
+    assert interrupt_in(error, None, lambda module: module != "library") is None
