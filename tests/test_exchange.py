@@ -49,6 +49,16 @@ def test_what_is_told_of_a_token_has_its_expiry(make_auth):
     assert told == [("token.issued", auths[0].expires_at), ("token.found", auths[1].expires_at)]
 
 
+def test_an_attempt_that_fails_is_told_with_its_code_and_number(make_auth, kiwoom_emulator):
+    events = []
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    with pytest.raises(KiwoomAuthError) as caught:
+        make_auth(cache={}, on_event=events.append).get_token()
+    told = [(event.name, event.code, event.attempt) for event in events if event.name.startswith("attempt")]
+    assert told == [("attempt.failed", caught.value.code, 1)]
+    assert caught.value.code
+
+
 def test_an_attempt_to_revoke_that_fails_is_told_with_its_name(make_auth, kiwoom_emulator, words):
     auth = make_auth(cache={})
     auth.get_token()

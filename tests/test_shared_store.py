@@ -1760,7 +1760,7 @@ def test_a_store_that_gives_no_bytes_fails(make_auth, replacing, clock, shelf, c
     shelf.values[key_of(auth, clock)] = value
     assert auth.get_token() == replacing.token
     (warning,) = warnings(caplog)
-    assert warning.endswith("load must return bytes or None")
+    assert f"OSError: [Errno {errno.EINVAL}] load must return bytes or None" in warning
 
 
 def test_the_delay_is_that_of_the_store_that_was_given(make_auth, replacing, clock, tmp_path):
