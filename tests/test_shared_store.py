@@ -1240,7 +1240,7 @@ def test_no_thread_to_be_had_is_a_failure_of_the_store(make_auth, replacing, clo
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert auth.get_token() == replacing.token
     (warning,) = warnings(caplog)
-    assert "there was no thread for it: can't start new thread" in warning
+    assert "load: there was no thread for it: can't start new thread" in warning
 
 
 def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(
