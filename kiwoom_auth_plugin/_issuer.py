@@ -109,7 +109,7 @@ class Issuer:
             failure = self._unreachable(path, why)
             failure.retryable = False
             failure.local = True
-        elif isinstance(exception, _UNREACHABLE) or _package(type(exception).__module__) in _LIBRARIES:
+        elif isinstance(exception, _UNREACHABLE) or _is_of_a_library(exception):
             failure = self._unreachable(path, reason(exception, self._host))
             failure.local = is_local(exception)
         else:
@@ -131,7 +131,7 @@ class Issuer:
         return isinstance(self.client, requests.Session)
 
     def _post_by_requests(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
-        hooks = {"response": _without_location}
+        hooks = {"response": without_location}
         request = requests.Request("POST", url, headers=_HEADERS, data=body, hooks=hooks).prepare()
         session = self.client or requests.Session()
         try:
@@ -182,7 +182,7 @@ class Issuer:
             raise InvalidTokenResponse(f"{self._host}: {why}", host=self._host)
 
 
-def _without_location(response: requests.Response, **_send: Any) -> None:
+def without_location(response: requests.Response, **_send: Any) -> None:
     """Keep requests from reading a redirect to its end, which it does though it is not to follow it."""
     response.headers.pop("Location", None)
 
@@ -267,6 +267,11 @@ def _is_of_a_stranger(exception: Exception) -> bool:
     if isinstance(exception, _UNREACHABLE):
         return False
     return isinstance(exception, (RecursionError, MemoryError)) or not _is_known(type(exception).__module__)
+
+
+def _is_of_a_library(exception: Exception) -> bool:
+    """Whether what came was no HTTP; a RuntimeError of httpx is the fault of a hook that has read the answer."""
+    return _package(type(exception).__module__) in _LIBRARIES and not isinstance(exception, RuntimeError)
 
 
 def _is_of_others(exception: Exception) -> bool:

@@ -73,8 +73,8 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
     try:
         with Path(path).open("rb") as file:
             content = MaskedBytes(file.read(_FILE_LIMIT + 1))
-    except FileNotFoundError:
-        if _KEY.fullmatch(str(path)) is None:
+    except (OSError, ValueError):
+        if _KEY.fullmatch(str(path).strip(" \t\r\n\"'")) is None:
             raise
         content = None
     if content is None:

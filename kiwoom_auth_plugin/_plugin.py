@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableMapping
 from datetime import datetime
 from functools import cached_property
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import requests
 from requests.auth import AuthBase
@@ -213,7 +213,13 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
 
         Args:
             token: the refused token; a newer one stays.
+
+        Raises:
+            TypeError: it is no string.
         """
+        if not isinstance(cast("object", token), str):
+            del token
+            raise TypeError("token must be a string")
         hidden = Hidden(token)
         del token
         without_frames(lambda: self._invalidate(hidden.reveal()))
@@ -295,7 +301,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
 
     def _strip(self, headers: MutableMapping[str, Any]) -> None:
         """Take a token off a request that goes elsewhere, and was signed when it still went to the origin."""
-        if is_one_of_ours(headers.get("Authorization")):
+        header, present = headers.get("Authorization"), self._source.token
+        if is_one_of_ours(header) or (present is not None and header == present.header):
             del headers["Authorization"]
 
     # What only one side needs is made when it does: objects may live for one call.

@@ -11,10 +11,11 @@ READ_LIMIT = 16 * 1024
 TOKEN_REFUSED = frozenset({8005, 8010, 8031, 8103})
 SUCCESS = 0
 UNREADABLE = -1
-"""What stands for a code that cannot be read (0.0, false): who knows whether an order was taken."""
+"""What stands for a code that may be meant for a yes (0.0, false): who knows whether an order was taken."""
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
+_ZERO = re.compile(r"\s*[+-]?0+(\.0*)?\s*")
 _TRACE = re.compile(rb"8(?:0(?:05|10|31)|103)")
 _CODE, _YES = b'"return_code"', (b":0", b": 0")
 _END = 512
@@ -84,7 +85,7 @@ def refuses_header(status: int, body: bytes | None) -> bool:
 def code_in(body: bytes | None) -> int | None:
     """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``.
 
-    ``UNREADABLE`` where there is a ``return_code`` that is none.
+    ``UNREADABLE`` where there is a ``return_code`` that is none, but may be meant for 0.
     """
     if body is None or len(body) > READ_LIMIT:
         return None
@@ -94,5 +95,11 @@ def code_in(body: bytes | None) -> int | None:
     return_code = fields.get("return_code")
     number = numeric(return_code)
     if number is None and return_code is not None:
-        return UNREADABLE
+        return UNREADABLE if _may_be_yes(return_code) else None
     return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))
+
+
+def _may_be_yes(return_code: object) -> bool:
+    if isinstance(return_code, str):
+        return _ZERO.fullmatch(return_code) is not None
+    return isinstance(return_code, (bool, float)) and return_code == SUCCESS

@@ -43,7 +43,8 @@ def source_for(
         if source is not None:
             _recent[key] = source
             return source
-        slot = Slot(where, (appkey, host), clock, _mutexes.setdefault(id(where), Renewed()))
+        # Of plain strings: a cache may make its own keys of what they print.
+        slot = Slot(where, (str(appkey), host), clock, _mutexes.setdefault(id(where), Renewed()))
         turn = _turns.setdefault((id(where), appkey, host), Turn())
     made = TokenSource(host, slot, turn, clock)
     if type(where) in _PROMPT and isinstance(secret_identity, bytes):

@@ -1,11 +1,10 @@
 """An access token as this process holds it."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, cast
-
-import cachetools
 
 from ._keys import Masked, digest
 from ._locks import lock_for_the_process
@@ -18,7 +17,8 @@ LONGEST_LIFE = 25 * 3600.0
 _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 _mutex = lock_for_the_process()
-_ours: cachetools.LRUCache[bytes, None] = cachetools.LRUCache(1024)
+_REMEMBERED = 65_536
+_ours: OrderedDict[bytes, None] = OrderedDict()
 """Digests of the tokens that this process has had lately."""
 
 
@@ -43,6 +43,11 @@ class AccessToken:
     def __post_init__(self) -> None:
         with _mutex:
             _ours[digest(self.value)] = None
+            while len(_ours) > _REMEMBERED:
+                _ours.popitem(last=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.value, self.issued_at, self.deadline, self.secret_digest, self.dated)
 
     @property
     def header(self) -> str:

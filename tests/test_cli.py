@@ -163,6 +163,7 @@ def test_options_that_cannot_be_are_wrong_use(account, kiwoom_auth, options, say
         (["--secretkey", "hidden", "token"], "error: argument COMMAND: invalid choice, not shown here"),
         (["emulator", "--shell", "hidden"], "error: argument --shell: invalid choice, not shown here"),
         (["emulator", "--port", "hidden"], "error: argument --port: invalid int value, not shown here"),
+        (["doctor", "--json=hidden"], "error: argument --json: ignored explicit argument, not shown here"),
         (["doctor", "hidden"], "error: argument CODE: a code of Kiwoom's has four to six digits, such as 8005"),
     ],
 )
@@ -198,6 +199,40 @@ def test_the_doctor_reads_an_answer_to_its_call_up_to_a_limit(account, kiwoom_au
     tracemalloc.stop()
     assert findings(output)["call"] == "FAIL"
     assert peak < 32 << 20
+
+
+HOSTILE_HEADERS = [
+    ("Date", "Mon, 01 Jan 9999999999999999 00:00:00 GMT"),
+    ("Date", "Mon, 01 Jan 2024 00:00:00 +999999999999999999"),
+    ("Location", "http://["),
+    ("Location", "http://127.0.0.1:1/"),
+]
+
+
+@pytest.mark.parametrize("header", HOSTILE_HEADERS, ids=lambda header: header[1][:20])
+@pytest.mark.parametrize("path", ["/", CALL])
+def test_the_doctor_survives_hostile_headers(account, kiwoom_auth, path, header):
+    body = gzip.compress(bytes(64 << 20), 9)
+    account.script(path, *[Answer(302, body, (header, ("Content-Encoding", "gzip")))] * (2 if path == CALL else 1))
+    tracemalloc.start()
+    status, output, _ = kiwoom_auth("doctor")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert status == (1 if path == CALL else 0)
+    assert findings(output)["store"] == "ok"
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks://me:HIDDEN@127.0.0.1:9", "http://me:HIDDEN@a..b:80", f"http://me:HIDDEN@{'a' * 70}:80"]
+)
+def test_the_doctor_tells_no_password_of_a_proxy_that_cannot_be(kiwoom_auth, monkeypatch, proxy):
+    for name, value in {"KIWOOM_APPKEY": "an-appkey", "KIWOOM_SECRETKEY": "a-key", "HTTPS_PROXY": proxy}.items():
+        monkeypatch.setenv(name, value)
+    status, output, errors = kiwoom_auth("doctor", "--no-issue")
+    assert status == 1
+    assert "HIDDEN" not in output + errors
+    assert "FAIL" in output
 
 
 SAID_BY_THE_SERVER = "no such thing for\x1b[2J Authorization: Bearer PLANTED-TOKEN-0123456789abcdef" + " 말" * 5000

@@ -307,6 +307,15 @@ def test_the_words_of_a_client_are_not_told(error):
     assert str(told) == f"{host}: POST {PATH} cannot be sent: {error.__name__}"
 
 
+@pytest.mark.parametrize("read", [lambda answer: list(answer.iter_raw()), lambda answer: answer.close()])
+def test_an_answer_that_a_hook_has_taken_is_asked_for_once(read):
+    with raw_server([plain_answer(b"{}")]) as (host, got), httpx.Client(event_hooks={"response": [read]}) as client:
+        error = failure_of(KiwoomAuthError, host, client=client)
+        assert len(got) == 1
+    assert "client= raised Stream" in str(error)
+    assert not error.retryable
+
+
 def test_what_the_hook_of_a_client_raises_is_told():
     def refuse(_request):
         raise KeyError("nothing of this is told")

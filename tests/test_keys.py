@@ -178,13 +178,14 @@ def test_a_missing_file_is_an_os_error_that_names_it(files, missing):
     assert hides(raised.value, SECRETKEY)
 
 
+@pytest.mark.parametrize("form", ["{}", "{}\n", " {} ", '"{}"', "{}" * 8])
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_key_in_the_place_of_its_file_is_not_told(files, place):
-    key = "Ab1-_" * 8
+def test_a_key_in_the_place_of_its_file_is_not_told(files, place, form):
+    key = form.format(*["Ab1-_" * 8] * 8)
     with pytest.raises(FileNotFoundError, match="this is no path but looks like a key itself") as raised:
         KiwoomBearerAuth.from_files(*(key if number == place else file for number, file in enumerate(files)))
     assert ("the appkey file" if place == 0 else "the secretkey file") in str(raised.value)
-    assert hides(raised.value, key)
+    assert hides(raised.value, "Ab1-_" * 8)
 
 
 @pytest.mark.parametrize("path", ["Ab1-_" * 6, "Ab1-_" * 8 + ".txt", "Ab1-_" * 8 + "/Ab", "키" * 40])

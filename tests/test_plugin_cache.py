@@ -250,3 +250,18 @@ def test_what_is_in_the_cache_while_another_refreshes_is_not_put_there_again(mak
     land()
     assert kiwoom_emulator.issued == 2
     assert cache.put == [token, kiwoom_emulator.token]
+
+
+def test_accounts_are_told_apart_by_a_cache_that_makes_its_keys_of_what_is_printed(make_auth, kiwoom_emulator):
+    class Printed(dict):
+        def get(self, key, default=None):
+            return super().get(repr(key), default)
+
+        def __setitem__(self, key, token):
+            super().__setitem__(repr(key), token)
+
+    kiwoom_emulator.add_account("another-appkey", "another-secretkey")
+    cache = Printed()
+    make_auth(cache=cache).get_token()
+    make_auth(appkey="another-appkey", secretkey="another-secretkey", cache=cache).get_token()
+    assert len(cache) == 2

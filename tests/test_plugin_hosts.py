@@ -1,12 +1,15 @@
 """The right place only: which calls get the token, which are refused, which are left alone."""
 
+import pickle
+from collections import OrderedDict
 from contextlib import aclosing
 
 import httpx
 import pytest
 import requests
 
-from kiwoom_auth_plugin import MOCK_HOST, REAL_HOST, HostMismatch, KiwoomBearerAuth
+from kiwoom_auth_plugin import MOCK_HOST, REAL_HOST, HostMismatch, KiwoomBearerAuth, _sources, _token
+from kiwoom_auth_plugin._token import AccessToken
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
 from .clients import BODY, HEADERS, TR, called, every_client, every_module
@@ -162,6 +165,38 @@ def test_it_loses_one_that_is_not_the_present_one_too(auth, module, later):
         signed.url = module.URL("https://example.com/")
         (sent,) = later(auth).sync_auth_flow(signed)
     assert "Authorization" not in sent.headers
+
+
+class Pickling(dict):
+    """As a cache on a disk."""
+
+    def get(self, key, default=None):
+        return pickle.loads(super().get(key)) if key in self else default
+
+    def __setitem__(self, key, token):
+        super().__setitem__(key, pickle.dumps(token))
+
+
+@pytest.mark.parametrize("later", [lambda auth: auth, another_token])
+def test_it_loses_one_that_another_process_has_left_in_the_cache(make_auth, monkeypatch, later):
+    cache = Pickling()
+    make_auth(cache=cache).get_token()
+    monkeypatch.setattr(_token, "_ours", OrderedDict())
+    monkeypatch.setattr(_sources, "_sources", {})
+    auth = make_auth(cache=cache)
+    signed = auth(requests.Request("POST", auth.host + TR).prepare())
+    signed.url = "https://example.com/"
+    assert "Authorization" not in later(auth)(signed).headers
+
+
+def test_it_loses_the_present_one_however_many_there_were(auth, monkeypatch):
+    monkeypatch.setattr(_token, "_REMEMBERED", 2)
+    signed = auth(requests.Request("POST", auth.host + TR).prepare())
+    signed.url = "https://example.com/"
+    for number in range(3):
+        AccessToken(f"another-{number}", 0.0, 0.0, b"", 0.0)
+    assert len(_token._ours) == 2
+    assert "Authorization" not in auth(signed).headers
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Bearer of-somebody-else", "Bearer \ud800", "Basic abc"])

@@ -222,3 +222,10 @@ def test_a_vault_that_fails_as_a_token_is_looked_for_names_the_host(kiwoom_emula
         auth.revoke()
     assert str(caught.value).startswith(kiwoom_emulator.url)
     assert caught.value.host == kiwoom_emulator.url
+
+
+@pytest.mark.parametrize("token", [None, b"a-token-in-bytes", 5])
+def test_what_is_no_token_cannot_be_invalidated(auth, token):
+    with pytest.raises(TypeError, match=r"^token must be a string$") as raised:
+        auth.invalidate(token)
+    assert "a-token-in-bytes" not in shown_by(raised.value)

@@ -27,6 +27,9 @@ examples:
 """
 
 
+_MISTAKES = ("unrecognized arguments: ", "invalid choice: ", "invalid int value: ", "ignored explicit argument ")
+
+
 class _Parser(argparse.ArgumentParser):
     """Takes no abbreviations and says in one line what is wrong; so do the parsers of its commands."""
 
@@ -34,10 +37,10 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        for mistake in ("unrecognized arguments: ", "invalid choice: ", "invalid int value: "):
+        for mistake in _MISTAKES:
             known, found, _ = message.partition(mistake)
             if found:
-                message = f"{known}{found[:-2]}, not shown here: it may be a secret, which is never given so"
+                message = f"{known}{mistake.rstrip(': ')}, not shown here: it may be a secret, which is never given so"
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

@@ -24,7 +24,7 @@ from kiwoom_auth_plugin import KiwoomAuthError
 from kiwoom_auth_plugin._answer import quoted
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
 from kiwoom_auth_plugin._cutoff import Cutoff, WatchedAdapter
-from kiwoom_auth_plugin._issuer import content_by_requests
+from kiwoom_auth_plugin._issuer import content_by_requests, without_location
 from kiwoom_auth_plugin._json import json_object
 from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
@@ -157,7 +157,8 @@ def _proxy(account: Account) -> Finding:
         return _fine("proxy", _NO_PROXY)
     with suppress(ValueError, KeyError):
         address = urlsplit(found if "://" in found else f"http://{found}")
-        port = address.port or _PROXY_PORTS[address.scheme]
+        usual = _PROXY_PORTS[address.scheme]
+        port = address.port or usual
         # Where an @ comes after what was taken for the address, that was a piece of the password.
         if address.hostname and "@" not in address.path + address.query + address.fragment:
             host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
@@ -183,10 +184,11 @@ def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding
         with requests.Session() as session, Cutoff(_TIMEOUT) as cutoff:
             session.trust_env = account.host.startswith("https:")
             session.mount(account.host, cutoff.adapter())
-            answer = session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False, stream=True)
+            hooks = {"response": without_location}
+            answer = session.get(f"{account.host}/", timeout=_TIMEOUT, allow_redirects=False, stream=True, hooks=hooks)
             answer.close()  # its head is enough
             return answer
-    except (requests.RequestException, OSError) as error:
+    except (OSError, ValueError) as error:
         korean = _korean.of_cause(cause(error), by_proxy=by_proxy)
         return _wrong("server", f"{account.host}: {reason(error, account.host)}", korean)
 
@@ -194,7 +196,7 @@ def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding
 def _clock(answer: requests.Response) -> Finding:
     try:
         theirs = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return _fine("clock", "the server does not tell the time")
     ahead = time.time() - theirs
     if abs(ahead) <= _SKEW:
@@ -259,10 +261,11 @@ def _called(account: Account) -> Finding:
                 auth=account,
                 timeout=_TIMEOUT,
                 allow_redirects=False,
+                hooks={"response": without_location},
             )
     except KiwoomAuthError as error:
         return _wrong("call", str(error), _korean.of_error(error))
-    except (requests.RequestException, OSError) as error:
+    except (OSError, ValueError) as error:
         words = f"ka10001 was not answered: {reason(error, account.host)}"
         return _wrong("call", words, _korean.of_cause(cause(error), by_proxy=False))
     return _judged(answer, replaced=any(event.name == "token.refused" for event in account.events))
@@ -278,7 +281,7 @@ def _judged(answer: requests.Response, *, replaced: bool) -> Finding:
     if code in OFFICIAL_CODES:
         explanation = explained(code)
         return _wrong("call", f"ka10001 was refused {said}. {explanation.words}", explanation.korean)
-    if not answer.ok or answer.is_redirect or not fields:
+    if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES or not fields:
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
         kind = kind if kind in _KINDS else quoted(kind) or "no Content-Type"
         words = f"ka10001 was not answered as it should be: HTTP {answer.status_code}, {kind}"
