@@ -16,6 +16,7 @@ import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+import platformdirs
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
@@ -204,7 +205,7 @@ def test_without_a_working_directory_each_use_fails_and_construction_does_not(tm
 
 @pytest.mark.parametrize("wrong", [b"/tmp", 3, object(), ["/tmp"]])
 def test_a_directory_of_the_wrong_type_is_named(wrong):
-    with pytest.raises(TypeError, match=r"^directory must"):
+    with pytest.raises(TypeError, match=r"^directory must be None, a string or a path of pathlib's$"):
         FileStore(wrong)
 
 
@@ -237,6 +238,12 @@ def test_importing_the_module_imports_none_of_the_libraries():
     libraries = {"cryptography", "filelock", "platformdirs"}
     code = f"import sys, kiwoom_auth_plugin.stores._file; print({libraries} & {{*sys.modules}})"
     assert run_python(code).stdout == "set()\n"
+
+
+def test_without_a_directory_the_cache_directory_of_the_user_is_meant(monkeypatch, tmp_path):
+    """On Windows without a directory of an author's above it."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / f"{appauthor}" / name)
+    assert FileStore().directory == tmp_path / "False" / "kiwoom_auth_plugin"
 
 
 def test_it_may_delay_an_exchange_for_two_seconds(directory):
