@@ -483,7 +483,7 @@ def strange_file(directory):
     return file, "it belongs to another user: remove it"
 
 
-def hard_link(directory):
+def another_name(directory):
     file = token_in(directory)
     os.link(file, directory / "another")
     return file, "it is a hard link, there is another name for it: remove it"
@@ -497,7 +497,7 @@ def loose_file(directory):
 
 @pytest.mark.parametrize(
     "make",
-    [strange, shared, on_fat, fifo, strange_file, hard_link, loose_file],
+    [strange, shared, on_fat, fifo, strange_file, another_name, loose_file],
     ids=lambda make: make.__name__,
 )
 def test_what_is_not_trusted_is_named_with_what_to_do(store, directory, monkeypatch, make):
