@@ -61,7 +61,7 @@ def test_what_is_sent_without_end_fills_no_memory(what, path, library):
     with raw_server(itertools.chain([beginning], itertools.repeat(without_end)), patience=1.0) as (host, _got):
         tracemalloc.start()
         with suppress(KiwoomAuthError):
-            answer = in_time(lambda: Issuer(host, None).send(path, b"{}", 1.0, library))
+            answer = in_time(lambda: Issuer(host, None).send(path, b"{}", 0.5, library))
             # Judged by length or status, or since it is no JSON, it is no token.
             assert len(answer.body) > 1 << 20 or answer.status != 200 or not answer.body
         peak = tracemalloc.get_traced_memory()[1]

@@ -241,7 +241,7 @@ def test_a_program_that_ends_with_its_first_token_has_saved_it_and_left_the_lock
 
 
 @forks
-@pytest.mark.parametrize("kills", [80, pytest.param(1000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("kills", [40, pytest.param(1000, marks=pytest.mark.stress)])
 def test_random_kills_leave_no_torn_value_no_lock_and_nothing_that_fails(shared, kiwoom, kills):
     """There are several pairs of keys, since the locks of Redis outlive their holders for a while."""
     accounts = [[f"appkey-{number}", f"secretkey-{number}"] for number in range(12)]
