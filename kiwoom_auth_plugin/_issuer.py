@@ -109,7 +109,9 @@ class Issuer:
             failure = self._unreachable(path, why)
             failure.retryable = False
             failure.local = True
-        elif isinstance(exception, _UNREACHABLE) or _is_of_a_library(exception):
+        elif not isinstance(exception, _TAKEN) and (
+            isinstance(exception, _UNREACHABLE) or _package(type(exception).__module__) in _LIBRARIES
+        ):
             failure = self._unreachable(path, reason(exception, self._host))
             failure.local = is_local(exception)
         else:
@@ -251,6 +253,11 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     requests.exceptions.ContentDecodingError,
     *(module.DecodingError for module in _httpx.FAMILY),
 )
+_TAKEN: tuple[type[Exception], ...] = (
+    requests.exceptions.StreamConsumedError,
+    *(module.StreamError for module in _httpx.FAMILY),
+)
+"""What comes of a hook that has taken the answer."""
 _UNREACHABLE: tuple[type[Exception], ...] = (OSError, *(module.TransportError for module in _httpx.FAMILY))
 _LIBRARIES = frozenset(
     {"requests", "urllib3", "socks", "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socksio", "idna"}
@@ -267,11 +274,6 @@ def _is_of_a_stranger(exception: Exception) -> bool:
     if isinstance(exception, _UNREACHABLE):
         return False
     return isinstance(exception, (RecursionError, MemoryError)) or not _is_known(type(exception).__module__)
-
-
-def _is_of_a_library(exception: Exception) -> bool:
-    """Whether what came was no HTTP; a RuntimeError of httpx is the fault of a hook that has read the answer."""
-    return _package(type(exception).__module__) in _LIBRARIES and not isinstance(exception, RuntimeError)
 
 
 def _is_of_others(exception: Exception) -> bool:

@@ -73,8 +73,8 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
     try:
         with Path(path).open("rb") as file:
             content = MaskedBytes(file.read(_FILE_LIMIT + 1))
-    except (OSError, ValueError):
-        if _KEY.fullmatch(str(path).strip(" \t\r\n\"'")) is None:
+    except (OSError, ValueError, TypeError):
+        if not _holds_a_key(str(path)):
             raise
         content = None
     if content is None:
@@ -89,6 +89,11 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
     return key
 
 
+def _holds_a_key(path: str) -> bool:
+    """Whether it looks like a key rather than a path, whatever stands around it: a mark, a quotation, a name."""
+    return _KEY.search(path) is not None and not set(path) & set("./\\")
+
+
 class Masked(str):
     """A secret as a string; whoever prints the variables of our frames, as crash reporters do, sees none of it."""
 
@@ -100,6 +105,15 @@ class Masked(str):
 
     def __repr__(self) -> str:
         return "'…'"
+
+
+class Told(Masked):
+    """An appkey in the key of a cache: masked where it is printed, and yet told from others."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{masked(self)}#{digest(self).hex()}'"
 
 
 class Hidden:

@@ -1,6 +1,7 @@
 """What an answer says about the token that its request carried: pure functions, no HTTP library."""
 
 import re
+from contextlib import suppress
 
 from ._codes import numeric, official_code
 from ._json import json_object
@@ -15,7 +16,6 @@ UNREADABLE = -1
 HEADER_REFUSED = frozenset({1513, 1514, 1515, 1516})
 UNAUTHORIZED = 401
 """An answer with this status is a refusal unless its body says otherwise: it is read to be told and to be replaced."""
-_ZERO = re.compile(r"\s*[+-]?0+(\.0*)?\s*")
 _TRACE = re.compile(rb"8(?:0(?:05|10|31)|103)")
 _CODE, _YES = b'"return_code"', (b":0", b": 0")
 _END = 512
@@ -71,7 +71,7 @@ def refuses_token(status: int, body: bytes | None) -> bool:
         body: the whole body, decompressed; None where it is not known.
     """
     if status == UNAUTHORIZED:
-        code = code_in(body)
+        code = code_in(body, by_words=True)
         return code is None or code in TOKEN_REFUSED
     return body is not None and may_refuse(status, body) and code_in(body) in TOKEN_REFUSED
 
@@ -82,10 +82,14 @@ def refuses_header(status: int, body: bytes | None) -> bool:
     return code in HEADER_REFUSED or (code is None and status == UNAUTHORIZED)
 
 
-def code_in(body: bytes | None) -> int | None:
+def code_in(body: bytes | None, *, by_words: bool = False) -> int | None:
     """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``.
 
     ``UNREADABLE`` where there is a ``return_code`` that is none, but may be meant for 0.
+
+    Args:
+        body: of the answer.
+        by_words: whether the message is asked where there is a ``return_code`` that is none.
     """
     if body is None or len(body) > READ_LIMIT:
         return None
@@ -95,11 +99,13 @@ def code_in(body: bytes | None) -> int | None:
     return_code = fields.get("return_code")
     number = numeric(return_code)
     if number is None and return_code is not None:
-        return UNREADABLE if _may_be_yes(return_code) else None
+        if return_code is False or _may_be_yes(return_code):
+            return UNREADABLE
+        return official_code(None, fields.get("return_msg")) if by_words else None
     return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))
 
 
 def _may_be_yes(return_code: object) -> bool:
-    if isinstance(return_code, str):
-        return _ZERO.fullmatch(return_code) is not None
-    return isinstance(return_code, (bool, float)) and return_code == SUCCESS
+    with suppress(ValueError):
+        return isinstance(return_code, (str, float)) and float(return_code) == SUCCESS
+    return False

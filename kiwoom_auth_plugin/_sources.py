@@ -9,6 +9,7 @@ from ._cache import DEFAULT_CACHE, Slot, TokenCache
 from ._clock import Clock
 from ._flight import Turn
 from ._flights import mutex
+from ._keys import Told
 from ._locks import Renewed, lock_for_the_process
 from ._log import Log
 from ._source import TokenSource
@@ -43,8 +44,7 @@ def source_for(
         if source is not None:
             _recent[key] = source
             return source
-        # Of plain strings: a cache may make its own keys of what they print.
-        slot = Slot(where, (str(appkey), host), clock, _mutexes.setdefault(id(where), Renewed()))
+        slot = Slot(where, (Told(appkey), host), clock, _mutexes.setdefault(id(where), Renewed()))
         turn = _turns.setdefault((id(where), appkey, host), Turn())
     made = TokenSource(host, slot, turn, clock)
     if type(where) in _PROMPT and isinstance(secret_identity, bytes):

@@ -224,14 +224,21 @@ def test_the_doctor_survives_hostile_headers(account, kiwoom_auth, path, header)
 
 
 @pytest.mark.parametrize(
-    "proxy", ["socks://me:HIDDEN@127.0.0.1:9", "http://me:HIDDEN@a..b:80", f"http://me:HIDDEN@{'a' * 70}:80"]
+    "proxy",
+    [
+        "socks://me:HIDDEN@127.0.0.1:9",
+        "http://me:HIDDEN@a..b:80",
+        f"http://me:HIDDEN@{'a' * 70}:80",
+        "http://me%3AHIDDEN%40127.0.0.1:9",
+        "http://me,HIDDEN,127.0.0.1:9",
+    ],
 )
 def test_the_doctor_tells_no_password_of_a_proxy_that_cannot_be(kiwoom_auth, monkeypatch, proxy):
     for name, value in {"KIWOOM_APPKEY": "an-appkey", "KIWOOM_SECRETKEY": "a-key", "HTTPS_PROXY": proxy}.items():
         monkeypatch.setenv(name, value)
     status, output, errors = kiwoom_auth("doctor", "--no-issue")
     assert status == 1
-    assert "HIDDEN" not in output + errors
+    assert "hidden" not in (output + errors).lower()
     assert "FAIL" in output
 
 

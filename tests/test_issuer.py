@@ -316,6 +316,21 @@ def test_an_answer_that_a_hook_has_taken_is_asked_for_once(read):
     assert not error.retryable
 
 
+def test_an_answer_that_an_adapter_has_taken_is_asked_for_once():
+    class Taking(requests.adapters.HTTPAdapter):
+        def send(self, *request, **options):
+            answer = super().send(*request, **options)
+            assert list(answer.iter_content(1)) == [b"{", b"}"]
+            return answer
+
+    with raw_server([plain_answer(b"{}")]) as (host, got), requests.Session() as client:
+        client.mount("http://", Taking())
+        error = failure_of(KiwoomAuthError, host, client=client)
+        assert len(got) == 1
+    assert "client= raised StreamConsumedError" in str(error)
+    assert not error.retryable
+
+
 def test_what_the_hook_of_a_client_raises_is_told():
     def refuse(_request):
         raise KeyError("nothing of this is told")

@@ -178,10 +178,13 @@ def test_a_missing_file_is_an_os_error_that_names_it(files, missing):
     assert hides(raised.value, SECRETKEY)
 
 
-@pytest.mark.parametrize("form", ["{}", "{}\n", " {} ", '"{}"', "{}" * 8])
+@pytest.mark.parametrize(
+    "form", ["{}", "{}\n", " {} ", '"{}"', "{}" * 8, "\ufeff{}", "癤{}", "appkey: {}", "{},", "{}\xa0", "{}\0", "b'{}'"]
+)
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_key_in_the_place_of_its_file_is_not_told(files, place, form):
     key = form.format(*["Ab1-_" * 8] * 8)
+    key = key[2:-1].encode() if form.startswith("b'") else key
     with pytest.raises(FileNotFoundError, match="this is no path but looks like a key itself") as raised:
         KiwoomBearerAuth.from_files(*(key if number == place else file for number, file in enumerate(files)))
     assert ("the appkey file" if place == 0 else "the secretkey file") in str(raised.value)
@@ -230,6 +233,11 @@ def test_a_key_that_hides_itself_is_sent_as_it_is(kiwoom_emulator):
 def test_the_appkey_is_masked_where_somebody_looks_into_objects_or_frames():
     auth = KiwoomBearerAuth(APPKEY, SECRETKEY, cache={})
     assert APPKEY not in f"{vars(auth)}{auth!r}"
+    with KiwoomEmulator(appkey=APPKEY, secretkey=SECRETKEY) as kiwoom:
+        cache = {}
+        KiwoomBearerAuth(APPKEY, SECRETKEY, host=kiwoom.url, cache=cache).get_token()
+        assert cache[APPKEY, kiwoom.url]
+        assert APPKEY not in repr(cache)
     with pytest.raises(ValueError, match="host") as raised:
         KiwoomBearerAuth(APPKEY, SECRETKEY, host="no host")
     assert hides(raised.value, APPKEY, SECRETKEY)

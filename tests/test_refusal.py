@@ -241,7 +241,7 @@ def test_an_order_that_may_have_been_taken_is_not_sent_again(return_code):
     assert not refuses_token(200, body)
 
 
-MAY_BE_YES = [0.0, -0.0, False, "0 ", "+0", "-0", "0.0", "0000000000"]
+MAY_BE_YES = [0.0, -0.0, False, "0 ", "+0", "-0", "0.0", "0e0", "\uff10", "0000000000"]
 
 
 @pytest.mark.parametrize("return_code", YES + MAY_BE_YES)
@@ -254,9 +254,10 @@ def test_a_401_that_says_yes_or_may_say_so_is_no_refusal(return_code):
 @pytest.mark.parametrize(
     "return_code", ["", "8005 ", "+8005", "E8005", "CODE=8005", 8005.0, 3.0, "UNAUTHORIZED", "0x", [0], {}, True]
 )
-@pytest.mark.parametrize("return_msg", ["", "[8005:Token이 유효하지 않습니다]"])
-def test_a_401_whose_code_is_none_is_a_refusal(return_code, return_msg):
-    assert refuses_token(401, json.dumps({"return_code": return_code, "return_msg": return_msg}).encode())
+@pytest.mark.parametrize("return_msg", ["", "[8005:Token이 유효하지 않습니다]", "[8050:IP]", None])
+def test_a_401_whose_code_is_none_is_a_refusal_unless_its_words_are_another_code(return_code, return_msg):
+    body = json.dumps({"return_code": return_code, "return_msg": return_msg}).encode()
+    assert refuses_token(401, body) is (return_msg != "[8050:IP]")
 
 
 def test_a_code_that_stands_twice_is_none():

@@ -160,8 +160,9 @@ def _proxy(account: Account) -> Finding:
         usual = _PROXY_PORTS[address.scheme]
         port = address.port or usual
         # Where an @ comes after what was taken for the address, that was a piece of the password.
-        if address.hostname and "@" not in address.path + address.query + address.fragment:
-            host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+        is_name = re.fullmatch(r"[\w.:-]+", address.hostname or "", re.ASCII) is not None
+        if is_name and "@" not in address.path + address.query + address.fragment:
+            host = f"[{address.hostname}]" if ":" in str(address.hostname) else address.hostname
             return _fine("proxy", f"{address.scheme}://{host}:{port}")
     words = "HTTPS_PROXY or ALL_PROXY is not the address of a proxy, such as http://proxy.example:8080"
     return _wrong("proxy", words, _korean.PROXY_ADDRESS)
