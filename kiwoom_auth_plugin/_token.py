@@ -17,7 +17,7 @@ LONGEST_LIFE = 25 * 3600.0
 _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 _mutex = lock_for_the_process()
-_REMEMBERED = 65_536
+_REMEMBERED = 256
 _ours: OrderedDict[bytes, None] = OrderedDict()
 """Digests of the tokens that this process has had lately."""
 
