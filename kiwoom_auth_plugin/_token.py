@@ -66,7 +66,7 @@ def is_bearer(header: object) -> TypeGuard[str]:
 
 
 def is_one_of_ours(header: object) -> bool:
-    """Whether an Authorization header holds a token that this process has had, for whichever account."""
+    """Whether an Authorization header holds a token that this process has had lately, for whichever account."""
     token = bearer_token(header)
     if not is_token(token):
         return False

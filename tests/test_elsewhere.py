@@ -15,12 +15,11 @@ import pytest
 import requests
 import trustme
 
-from kiwoom_auth_plugin import InvalidTokenResponse, KiwoomAuthError
+from kiwoom_auth_plugin import InvalidTokenResponse
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
 from .clients import (
     BODY,
-    FAMILY,
     HEADERS,
     PATIENCE,
     TR,
@@ -32,6 +31,7 @@ from .clients import (
     plain_answer,
     raw_server,
     token_answer,
+    whatever_the_library_says,
 )
 from .traces import traces
 
@@ -93,10 +93,6 @@ LEADING_SLASHES = {
 STRANGE = 15
 """So many of them reach a server that is not the origin, whichever library reads them."""
 
-REFUSALS = (
-    ValueError, OSError, *(kind for module in FAMILY for kind in (module.HTTPError, module.InvalidURL)),
-)  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def every_name_is_this_machine(monkeypatch):
@@ -143,17 +139,6 @@ def check_strangers(kiwoom, elsewhere):
     assert not elsewhere.calls("au10001")
     assert kiwoom.issued == 1
     return strange
-
-
-@contextlib.contextmanager
-def whatever_the_library_says():
-    """A place may be none to a library. What it raises then is its own."""
-    try:
-        yield
-    except KiwoomAuthError:
-        raise
-    except REFUSALS:
-        pass
 
 
 # Redirects, and calls, to what looks like home

@@ -32,7 +32,6 @@ from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 from .clients import (
     ASYNC,
     BODY,
-    FAMILY,
     HEADERS,
     PATIENCE,
     SYNC,
@@ -46,6 +45,7 @@ from .clients import (
     plain_answer,
     raw_server,
     token_answer,
+    whatever_the_library_says,
 )
 from .leaks import shown_by
 from .traces import traces, without_header
@@ -54,23 +54,10 @@ TOKEN_PATH = "/oauth2/token"
 REFUSAL = b'{"return_code":3,"return_msg":"[8005:x]"}'
 TAKEN = b'{"return_code": 0}'
 JSON = ("Content-Type", "application/json;charset=UTF-8")
-LIBRARIES = (ValueError, OSError, *(kind for module in FAMILY for kind in (module.HTTPError, module.InvalidURL)))
-"""What the libraries raise of their own."""
 
 SOME = [*SYNC, ASYNC[0]]  # what differs from these is not what the long tables are about
 some_clients = pytest.mark.parametrize("open_client", SOME, ids=lambda kind: kind.name)
 some_httpx_clients = pytest.mark.parametrize("open_client", SOME[1:], ids=lambda kind: kind.name)
-
-
-@contextlib.contextmanager
-def whatever_the_library_says():
-    """What a library raises of its own is its own business."""
-    try:
-        yield
-    except KiwoomAuthError:
-        raise
-    except LIBRARIES:
-        pass
 
 
 def in_chunks(body, trailer=b"", extension=b""):
