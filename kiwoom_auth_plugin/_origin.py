@@ -11,6 +11,8 @@ MOCK_HOST = "https://mockapi.kiwoom.com"
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _KIWOOM_NAMES = frozenset({"api.kiwoom.com", "mockapi.kiwoom.com"})
+_KEY_LENGTH = 32
+"""Characters that a key of Kiwoom's has at least, and that no name of a host without a domain has."""
 _HOST_ARGUMENT = re.compile(
     r"(?:(?P<scheme>https?)://)?"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?))"
@@ -113,16 +115,19 @@ def _parsed(host: str) -> Origin | None:
     scheme = (match["scheme"] or "https").lower()
     port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
     if match["name"]:
-        return Origin(scheme, match["name"].lower(), port) if _fits(match["name"]) else None
+        return Origin(scheme, match["name"].lower(), port) if _is_a_host(match["name"]) else None
     try:
         return Origin(scheme, ipaddress.IPv6Address(match["ipv6"]).compressed, port)
     except ValueError:
         return None
 
 
-def _fits(name: str) -> bool:
-    """Whether the name is of a length that DNS has (RFC 1035, section 2.3.4)."""
-    return len(name) <= 253 and all(len(label) <= 63 for label in name.split("."))  # noqa: PLR2004 - of the RFC
+def _is_a_host(name: str) -> bool:
+    """Whether the name is of a length that DNS has (RFC 1035, section 2.3.4), and no key in the wrong place."""
+    labels = name.split(".")
+    if len(labels) == 1 and len(name) >= _KEY_LENGTH:
+        return False
+    return len(name) <= 253 and all(len(label) <= 63 for label in labels)  # noqa: PLR2004 - of the RFC
 
 
 def _compressed(address: str) -> str:

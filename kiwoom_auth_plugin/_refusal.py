@@ -99,7 +99,7 @@ def code_in(body: bytes | None, *, by_words: bool = False) -> int | None:
     return_code = fields.get("return_code")
     number = numeric(return_code)
     if number is None and return_code is not None:
-        if return_code is False or _may_be_yes(return_code):
+        if _may_be_yes(return_code):
             return UNREADABLE
         return official_code(None, fields.get("return_msg")) if by_words else None
     return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))
@@ -107,5 +107,5 @@ def code_in(body: bytes | None, *, by_words: bool = False) -> int | None:
 
 def _may_be_yes(return_code: object) -> bool:
     with suppress(ValueError):
-        return isinstance(return_code, (str, float)) and float(return_code) == SUCCESS
+        return isinstance(return_code, (str, float, bool)) and float(return_code) == SUCCESS
     return False

@@ -438,13 +438,14 @@ def test_a_call_that_is_not_answered_as_it_should_be_is_told(account, kiwoom_aut
             "Kiwoom says no to ka10001 (HTTP 200): without a word",
             "거절",
         ),
+        (Answer.json({"return_code": "OK", "return_msg": "정상"}), "says no to ka10001 (HTTP 200): 정상", "거절"),
         (recorded.refusal(1700), "was refused (HTTP 200)", "호출이 너무 잦습니다"),
         (Answer.redirect("https://www.kiwoom.com/"), "not answered as it should be: HTTP 302, text/html", "점검"),
         (Answer.html("<html>", 200), "not answered as it should be: HTTP 200, text/html", "점검"),
         (Answer(200), "not answered as it should be: HTTP 200, no Content-Type", "점검"),
         (Answer.as_usual(cut="before"), "ka10001 was not answered: the connection was lost", "방화벽"),
     ],
-    ids=["3 alone", "a string", "1700", "a redirect", "a page", "nothing", "lost"],
+    ids=["3 alone", "a string", "a word", "1700", "a redirect", "a page", "nothing", "lost"],
 )
 def test_a_call_that_is_not_answered_well_says_what_came(account, kiwoom_auth, answer, says, korean):
     account.script(CALL, answer)

@@ -29,6 +29,8 @@ ACCEPTED = {
     "https://api.kiwoom.com:65535": "https://api.kiwoom.com:65535",
     "https://proxy_1.internal": "https://proxy_1.internal",
     "localhost": "https://localhost",
+    "a" * 31: f"https://{'a' * 31}",
+    f"{'a' * 32}.internal": f"https://{'a' * 32}.internal",
     "https://192.0.2.1": "https://192.0.2.1",
     "https://[2001:DB8::1]:8443": "https://[2001:db8::1]:8443",
     "[::1]": "https://[::1]",
@@ -59,6 +61,7 @@ REFUSED = [
     "https://api%2ekiwoom.com", "https://아피.kiwoom.com", "https://\uff41pi.kiwoom.com", "https://api,kiwoom.com",
     "https://[::g]", "https://[1::2::3]", "https://[::1", "https://::1", "https://[127.0.0.1]", "https://[fe80::1%25a]",
     "http://api.kiwoom.com", "http://mockapi.kiwoom.com", "http://192.0.2.1", "http://[2001:db8::1]", "http://0.0.0.0",
+    f"{'passkey-' * 3}_passkey", f"https://{'passkey-' * 3}_passkey", f"https://{'passkey-' * 4}passkey:443",
     "http://localhost.example", "http://127.0.0.1.example", "http://127.1", "http://2130706433", "http://10.0.0.1",
 ]  # fmt: skip
 

@@ -158,11 +158,10 @@ def _proxy(account: Account) -> Finding:
     with suppress(ValueError, KeyError):
         address = urlsplit(found if "://" in found else f"http://{found}")
         usual = _PROXY_PORTS[address.scheme]
-        port = address.port or usual
+        host, port = address.hostname or "", address.port or usual
         # Where an @ comes after what was taken for the address, that was a piece of the password.
-        is_name = re.fullmatch(r"[\w.:-]+", address.hostname or "", re.ASCII) is not None
-        if is_name and "@" not in address.path + address.query + address.fragment:
-            host = f"[{address.hostname}]" if ":" in str(address.hostname) else address.hostname
+        if re.fullmatch(r"[\w.:-]+", host, re.ASCII) and "@" not in address.path + address.query + address.fragment:
+            host = f"[{host}]" if ":" in host else host
             return _fine("proxy", f"{address.scheme}://{host}:{port}")
     words = "HTTPS_PROXY or ALL_PROXY is not the address of a proxy, such as http://proxy.example:8080"
     return _wrong("proxy", words, _korean.PROXY_ADDRESS)
@@ -275,7 +274,7 @@ def _called(account: Account) -> Finding:
 def _judged(answer: requests.Response, *, replaced: bool) -> Finding:
     """What an answer to the call says of the token."""
     fields = json_object(answer.content) or {}
-    code, number = official_code(fields.get("return_code"), fields.get("return_msg")), fields.get("return_code")
+    code = official_code(fields.get("return_code"), fields.get("return_msg"))
     if code is None and answer.status_code == HTTPStatus.UNAUTHORIZED:
         code = 8005  # it is what a bare 401 says
     said = f"(HTTP {answer.status_code}): {quoted(fields.get('return_msg')) or 'without a word'}"
@@ -287,7 +286,7 @@ def _judged(answer: requests.Response, *, replaced: bool) -> Finding:
         kind = kind if kind in _KINDS else quoted(kind) or "no Content-Type"
         words = f"ka10001 was not answered as it should be: HTTP {answer.status_code}, {kind}"
         return _wrong("call", words, _korean.CALL)
-    if numeric(number) not in {0, None} or code is not None:
+    if numeric(fields.get("return_code", 0)) != 0 or code is not None:
         return _wrong("call", f"Kiwoom says no to ka10001 {said}", _korean.UNKNOWN)
     again = "; the kept token was refused on the way, and another one issued" if replaced else ""
     return _fine("call", f"ka10001 was answered{again}")
