@@ -104,7 +104,11 @@ class Issuer:
             words = type(exception).__name__ if _is_of_others(exception) else str(exception)
             failure = KiwoomAuthError(f"{self._host}: POST {path} cannot be sent: {words}", host=self._host)
             failure.local = True
-        elif isinstance(exception, _MISUSE) and not (self.client or cutoff.has_watched or _is_of_others(exception)):
+        elif (
+            isinstance(exception, _MISUSE)
+            and self.client is None
+            and not (cutoff.has_watched or _is_of_others(exception))
+        ):
             why = f"its settings cannot be used ({type(exception).__name__}); check HTTPS_PROXY, ALL_PROXY and NO_PROXY"
             failure = self._unreachable(path, why)
             failure.retryable = False
@@ -135,7 +139,7 @@ class Issuer:
     def _post_by_requests(self, url: str, body: bytes, timeout: float, cutoff: Cutoff) -> Answer:
         hooks = {"response": without_location}
         request = requests.Request("POST", url, headers=_HEADERS, data=body, hooks=hooks).prepare()
-        session = self.client or requests.Session()
+        session = requests.Session() if self.client is None else self.client
         try:
             if self.client is None:
                 session.trust_env = url.startswith("https:")
@@ -160,7 +164,7 @@ class Issuer:
         extensions = {"timeout": home.Timeout(timeout).as_dict(), "trace": cutoff.trace}
         request = home.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
         https = url.startswith("https:")  # without TLS, no CA bundle has to be loaded
-        client = self.client or httpx.Client(verify=https, trust_env=https)
+        client = httpx.Client(verify=https, trust_env=https) if self.client is None else self.client
         try:
             response = client.send(request, auth=None, follow_redirects=False, stream=True)
             try:

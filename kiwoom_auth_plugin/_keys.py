@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _KEY = re.compile(r"[\w+=~-]{32,}", re.ASCII)
-"""What a key looks like, and a path hardly does."""
+"""What a key looks like, and a piece of a path hardly does."""
 _FILE_LIMIT = 64 * 1024
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -67,19 +67,25 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
         name: what to call the file's key in errors.
 
     Raises:
-        OSError: the file cannot be read; what looks like a key and not like a path is not named.
+        TypeError: it is no path.
+        OSError: the file cannot be read; one that looks like a key, or like something with a key in it, is not named.
         ValueError: it holds no key; the message names the file.
     """
+    if not isinstance(cast("object", path), (str, bytes, PathLike)):
+        kind = type(path).__name__
+        del path
+        raise TypeError(f"{name}_path must be a path, not {kind}")
+    path, content, number = os.fsdecode(path), MaskedBytes(), 0
     try:
         with Path(path).open("rb") as file:
             content = MaskedBytes(file.read(_FILE_LIMIT + 1))
-    except (OSError, ValueError, TypeError):
-        if not _holds_a_key(str(path)):
+    except (OSError, ValueError) as reason:
+        if _KEY.search(path) is None:
             raise
-        content = None
-    if content is None:
+        number = getattr(reason, "errno", errno.EINVAL)
+    if number:
         del path
-        raise FileNotFoundError(errno.ENOENT, f"the {name} file: this is no path but looks like a key itself")
+        raise OSError(number, f"the {name} file, not named here since it looks like a key: {os.strerror(number)}")
     encoding = next((code for mark, code in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "ascii")
     key = Masked(content.decode(encoding, "replace").strip())
     error = ValueError if len(content) > _FILE_LIMIT else flaw(key)
@@ -87,11 +93,6 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
         del content, key
         complain(error, f"the {name} in {path}")
     return key
-
-
-def _holds_a_key(path: str) -> bool:
-    """Whether it looks like a key rather than a path, whatever stands around it: a mark, a quotation, a name."""
-    return _KEY.search(path) is not None and not set(path) & set("./\\")
 
 
 class Masked(str):

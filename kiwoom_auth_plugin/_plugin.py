@@ -147,6 +147,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             **options: keyword arguments of the class.
 
         Raises:
+            TypeError: one is no path.
             OSError: a file cannot be read.
             ValueError: a file holds no key; the message names the file.
         """
@@ -301,8 +302,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
 
     def _strip(self, headers: MutableMapping[str, Any]) -> None:
         """Take a token off a request that goes elsewhere, and was signed when it still went to the origin."""
-        header, present = headers.get("Authorization"), self._source.token
-        if is_one_of_ours(header) or (present is not None and header == present.header):
+        if is_one_of_ours(headers.get("Authorization"), self._source.token):
             del headers["Authorization"]
 
     # What only one side needs is made when it does: objects may live for one call.

@@ -70,26 +70,23 @@ def refuses_token(status: int, body: bytes | None) -> bool:
         status: the HTTP status.
         body: the whole body, decompressed; None where it is not known.
     """
-    if status == UNAUTHORIZED:
-        code = code_in(body, by_words=True)
-        return code is None or code in TOKEN_REFUSED
-    return body is not None and may_refuse(status, body) and code_in(body) in TOKEN_REFUSED
+    if status != UNAUTHORIZED and (body is None or not may_refuse(status, body)):
+        return False
+    code = code_in(status, body)
+    return code in TOKEN_REFUSED or (code is None and status == UNAUTHORIZED)
 
 
 def refuses_header(status: int, body: bytes | None) -> bool:
     """Whether the answer says that the Authorization header was missing or not a bearer's (1513 to 1516, or 401)."""
-    code = code_in(body)
+    code = code_in(status, body)
     return code in HEADER_REFUSED or (code is None and status == UNAUTHORIZED)
 
 
-def code_in(body: bytes | None, *, by_words: bool = False) -> int | None:
+def code_in(status: int, body: bytes | None) -> int | None:
     """The official code in the body of an answer; 0 where it says yes, None without one, and over ``READ_LIMIT``.
 
-    ``UNREADABLE`` where there is a ``return_code`` that is none, but may be meant for 0.
-
-    Args:
-        body: of the answer.
-        by_words: whether the message is asked where there is a ``return_code`` that is none.
+    ``UNREADABLE`` where there is a ``return_code`` that is none, but may be meant for 0. One that is none and no yes
+    leaves it to the words of a 401 what it is about; at another status, it is no code of Kiwoom's.
     """
     if body is None or len(body) > READ_LIMIT:
         return None
@@ -101,7 +98,7 @@ def code_in(body: bytes | None, *, by_words: bool = False) -> int | None:
     if number is None and return_code is not None:
         if _may_be_yes(return_code):
             return UNREADABLE
-        return official_code(None, fields.get("return_msg")) if by_words else None
+        return official_code(None, fields.get("return_msg")) if status == UNAUTHORIZED else None
     return SUCCESS if number == SUCCESS else official_code(return_code, fields.get("return_msg"))
 
 

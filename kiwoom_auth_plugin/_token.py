@@ -42,7 +42,9 @@ class AccessToken:
 
     def __post_init__(self) -> None:
         with _mutex:
-            _ours[digest(self.value)] = None
+            ours = digest(self.value)
+            _ours[ours] = None
+            _ours.move_to_end(ours)
             while len(_ours) > _REMEMBERED:
                 _ours.popitem(last=False)
 
@@ -65,13 +67,18 @@ def is_bearer(header: object) -> TypeGuard[str]:
     return isinstance(header, str) and header.startswith("Bearer ")
 
 
-def is_one_of_ours(header: object) -> bool:
-    """Whether an Authorization header holds a token that this process has had lately, for whichever account."""
-    token = bearer_token(header)
+def is_one_of_ours(header: object, present: AccessToken | None) -> bool:
+    """Whether an Authorization header holds this token, or another one of this process, however it is written.
+
+    Known are those that it has had lately, for whichever account. Their scheme has no case (RFC 9110, section 11.1).
+    """
+    if isinstance(header, bytes):
+        header = header.decode("latin-1")
+    *_, token = (None, *header.split()) if isinstance(header, str) else (None,)
     if not is_token(token):
         return False
     with _mutex:
-        return digest(token) in _ours
+        return digest(token) in _ours or (present is not None and token == present.value)
 
 
 def bearer_token(header: object) -> Masked | None:

@@ -3,6 +3,7 @@
 import codecs
 import threading
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,10 @@ MALFORMED = [
     f"Sec ret{SECRETKEY}", f"{SECRETKEY}é", f"{SECRETKEY}키", f"\ufeff{SECRETKEY}", f"{SECRETKEY}\ud800",
 ]  # fmt: skip
 NO_STRINGS = [None, SECRETKEY.encode(), 5, [SECRETKEY], {"key": SECRETKEY}]
+AROUND_A_KEY = [
+    "{}", "{}\n", " {} ", '"{}"', "{}" * 8, "\ufeff{}", "癤{}", "appkey: {}", "{},", "{}\xa0", "{}\0", "{}.", "./{}",
+    "{}\\", "{}  # openapi.kiwoom.com", '{{"appkey":"{}","host":"https://api.kiwoom.com"}}',
+]  # fmt: skip
 
 every_malformed = pytest.mark.parametrize("key", MALFORMED, ids=ascii)
 every_other_type = pytest.mark.parametrize("key", NO_STRINGS, ids=lambda key: type(key).__name__)
@@ -178,20 +183,36 @@ def test_a_missing_file_is_an_os_error_that_names_it(files, missing):
     assert hides(raised.value, SECRETKEY)
 
 
-@pytest.mark.parametrize(
-    "form", ["{}", "{}\n", " {} ", '"{}"', "{}" * 8, "\ufeff{}", "癤{}", "appkey: {}", "{},", "{}\xa0", "{}\0", "b'{}'"]
-)
+@pytest.mark.parametrize("form", AROUND_A_KEY)
+@pytest.mark.parametrize("kind", [str, str.encode, Path, lambda text: Hush(text)])  # noqa: PLW0108 - it comes further down
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_key_in_the_place_of_its_file_is_not_told(files, place, form):
-    key = form.format(*["Ab1-_" * 8] * 8)
-    key = key[2:-1].encode() if form.startswith("b'") else key
-    with pytest.raises(FileNotFoundError, match="this is no path but looks like a key itself") as raised:
+def test_a_key_in_the_place_of_its_file_is_not_told(files, place, kind, form):
+    key = kind(form.format(*["Ab1-_" * 8] * 8))
+    with pytest.raises(OSError, match=r"not named here since it looks like a key: [A-Z]") as raised:
         KiwoomBearerAuth.from_files(*(key if number == place else file for number, file in enumerate(files)))
     assert ("the appkey file" if place == 0 else "the secretkey file") in str(raised.value)
     assert hides(raised.value, "Ab1-_" * 8)
 
 
-@pytest.mark.parametrize("path", ["Ab1-_" * 6, "Ab1-_" * 8 + ".txt", "Ab1-_" * 8 + "/Ab", "키" * 40])
+@pytest.mark.parametrize("path", [None, 5, ["Ab1-_" * 8]])
+def test_what_is_no_path_is_a_type_error(files, path):
+    with pytest.raises(TypeError, match="secretkey_path must be a path, not ") as raised:
+        KiwoomBearerAuth.from_files(files[0], path)
+    assert hides(raised.value, "Ab1-_" * 8)
+
+
+def test_what_looks_like_a_key_and_is_there_is_read(files, tmp_path):
+    path = files[0].rename(tmp_path / ("Ab1-_" * 8))
+    assert KiwoomBearerAuth.from_files(path, files[1], cache={})
+
+
+def test_what_looks_like_a_key_and_cannot_be_read_says_why(files, tmp_path):
+    (tmp_path / ("Ab1-_" * 8)).mkdir()
+    with pytest.raises(OSError, match=r"the appkey file, not named here since it looks like a key: (?!No such file)"):
+        KiwoomBearerAuth.from_files(tmp_path / ("Ab1-_" * 8), files[1])
+
+
+@pytest.mark.parametrize("path", ["Ab1-_" * 6, "Ab1-_" * 6 + "/Ab1.txt", "키" * 40])
 def test_what_looks_like_a_path_is_named(path):
     with pytest.raises(FileNotFoundError) as raised:
         KiwoomBearerAuth.from_files(path, path)

@@ -18,6 +18,7 @@ from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
 from .clients import (
     BODY,
+    FAMILY,
     HEADERS,
     TR,
     called,
@@ -39,6 +40,28 @@ def test_the_given_client_sends(open_client, kiwoom_emulator, make_auth):
         auth.revoke()
     assert {call.api for call in kiwoom_emulator.journal} == {"au10001", "ka10001", "au10002"}
     assert len({call.connection for call in kiwoom_emulator.journal}) == 1
+
+
+@pytest.mark.parametrize("kind", [requests.Session, *(module.Client for module in FAMILY)])
+def test_a_client_that_is_false_sends_all_the_same(kiwoom_emulator, make_auth, clock, kind):
+    class Empty(kind):
+        """As one that counts what it has sent."""
+
+        def __len__(self):
+            return 0
+
+    with Empty() as client:
+        auth = make_auth(client=client)
+        auth.get_token()
+        auth.revoke()
+        client.send = refuses_to_send
+        with pytest.raises(KiwoomAuthError, match="client= raised ValueError"):
+            auth.get_token()
+    assert len({call.connection for call in kiwoom_emulator.journal}) == 1
+
+
+def refuses_to_send(*_arguments, **_options):
+    raise ValueError
 
 
 @pytest.mark.anyio

@@ -189,6 +189,26 @@ def test_it_loses_one_that_another_process_has_left_in_the_cache(make_auth, monk
     assert "Authorization" not in later(auth)(signed).headers
 
 
+@every_client
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER  {}", "Bearer {} ", "Bearer\t{}", "{}"])
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_it_loses_one_that_is_written_in_another_way(open_client, auth, form, kind):
+    with KiwoomEmulator() as elsewhere, open_client(auth) as client:
+        client.post(elsewhere.url + TR, headers={"Authorization": kind(form.format(auth.get_token()))})
+        (call,) = elsewhere.journal
+    assert "authorization" not in call.headers
+
+
+def test_a_token_that_is_seen_again_is_remembered_for_longer(auth, monkeypatch):
+    monkeypatch.setattr(_token, "_REMEMBERED", 2)
+    prepared = requests.Request(
+        "POST", "https://example.com/", headers={"Authorization": "Bearer seen-twice"}
+    ).prepare()
+    for value in ("seen-twice", "seen-once", "seen-twice", "another"):
+        AccessToken(value, 0.0, 0.0, b"", 0.0)
+    assert "Authorization" not in auth(prepared).headers
+
+
 def test_it_loses_the_present_one_however_many_there_were(auth, monkeypatch):
     monkeypatch.setattr(_token, "_REMEMBERED", 2)
     signed = auth(requests.Request("POST", auth.host + TR).prepare())

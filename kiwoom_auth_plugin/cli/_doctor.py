@@ -308,7 +308,7 @@ def _takes_colours() -> bool:
 
 
 def _show_json(finding: Finding) -> None:
-    print(json.dumps(finding._asdict(), ensure_ascii=False))
+    print(json.dumps({**finding._asdict(), "words": _one_line(finding.words)}, ensure_ascii=False))
 
 
 def _one_line(text: str) -> str:

@@ -185,7 +185,7 @@ def success(data: bytes) -> None:
 
 def refusal(data: bytes) -> None:
     answer = answer_in(data)
-    code = _refusal.code_in(answer.body)
+    code = _refusal.code_in(answer.status, answer.body)
     assert code is None or abs(code) < 10**9
     refused = _refusal.refuses_token(answer.status, answer.body)
     if refused:
