@@ -183,11 +183,12 @@ LABEL = "a" * 63
 @pytest.mark.parametrize(
     ("host", "good"),
     [
-        (LABEL, True), (LABEL + "a", False), (f"{LABEL}.example", True), (f"example.{LABEL}a", False),
+        ("a" * 31, True), ("a" * 32, False), (f"{LABEL}.example", True), (f"{LABEL}a.example", False),
+        (f"example.{LABEL}", True), (f"example.{LABEL}a", False),
         (f"{LABEL}.{LABEL}.{LABEL}.{'a' * 61}", True), (f"{LABEL}.{LABEL}.{LABEL}.{'a' * 62}", False),
     ],
 )  # fmt: skip
-def test_a_host_name_has_up_to_253_characters_and_63_between_its_dots(host, good):
+def test_a_host_name_has_up_to_253_characters_and_63_between_its_dots_and_without_any_31(host, good):
     if good:
         assert Origin.from_host_argument(host).host == host
     else:
