@@ -97,7 +97,8 @@ def _read(host: str) -> Origin:
     if origin is None:
         raise ValueError(
             "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
-            "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
+            "'http://127.0.0.1:8080', or a bare host name (without a dot: of up to 31 characters); without user name, "
+            "path, query or fragment"
         )
     if not 0 < origin.port < 1 << 16:
         del origin

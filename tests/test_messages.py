@@ -110,7 +110,8 @@ def test_a_field_that_cannot_be_is_named_with_what_it_has_to_be(fields, why):
 VISIBLE = "must be visible ASCII characters, at least one: no white space, no control characters, nothing else"
 PLACE = (
     "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
-    "'http://127.0.0.1:8080', or a bare host name: without user name, path, query or fragment"
+    "'http://127.0.0.1:8080', or a bare host name (without a dot: of up to 31 characters); without user name, "
+    "path, query or fragment"
 )
 SECONDS = "must be a finite number of seconds, not negative"
 

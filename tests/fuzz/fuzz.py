@@ -53,8 +53,8 @@ YES = [
 
 COMPLAINTS = {
     (
-        "host must be an https origin such as , a loopback http origin such as , or a bare host name: "
-        "without user name, path, query or fragment"
+        "host must be an https origin such as , a loopback http origin such as , or a bare host name "
+        "(without a dot: of up to 31 characters); without user name, path, query or fragment"
     ),
     "host has a port outside 1 to 65535",
     "host must be https: plain http would show keys and tokens to everybody on the way",
