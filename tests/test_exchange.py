@@ -4,8 +4,9 @@ import logging
 
 import anyio
 import pytest
+import requests
 
-from kiwoom_auth_plugin import KiwoomAuthError
+from kiwoom_auth_plugin import KiwoomAuthError, TokenEndpointUnreachable
 from kiwoom_auth_plugin.testing import recorded
 
 from .shelf import Shelf
@@ -146,3 +147,52 @@ def test_without_a_store_nobody_waits_longer_than_the_time_out(make_auth):
     exchange = make_auth(timeout=7.0)._by_requests
     assert (exchange.timeout, exchange.patience) == (7.0, 7.0)
     assert make_auth(timeout=7.0, store=Shelf())._by_requests.patience > 7.0
+
+
+def test_who_issues_is_told_the_token_and_what_there_is_to_tell_before_it_is_left_to_others(make_auth, kiwoom_emulator):
+    shelf, told = Shelf(), []
+    exchange = make_auth(store=shelf)._by_requests
+    token, note = exchange(no_token, takes_any, 0.0, lambda *issued: told.append((*issued, dict(shelf.values))))
+    assert token.value == kiwoom_emulator.token
+    assert note.event == "token.issued"
+    assert told == [(token, note, {})]
+
+
+@pytest.mark.parametrize("spent", [10.0, 11.0])
+def test_nothing_is_sent_once_the_time_was_spent_on_waiting_for_others(make_auth, kiwoom_emulator, spent):
+    exchange = make_auth(timeout=10.0)._by_requests
+    with pytest.raises(TokenEndpointUnreachable, match="took too long"):
+        exchange(no_token, takes_any, spent, lambda *_issued: None)
+    assert not kiwoom_emulator.journal
+
+
+def test_who_has_waited_for_others_does_not_wait_for_the_stores_lock_as_well(make_auth):
+    shelf = Shelf()
+    exchange = make_auth(store=shelf, timeout=0.2)._by_requests
+    seal = exchange._seal(exchange._secretkey.reveal(exchange._host))
+    with shelf.lock(seal.key, 0.0), pytest.raises(TokenEndpointUnreachable):
+        exchange(no_token, takes_any, exchange.patience + 1, lambda *_issued: None)
+    assert shelf.asked.count("load") == 2
+
+
+def test_an_attempt_to_issue_that_fails_is_told_with_its_name(make_auth, kiwoom_emulator, words):
+    kiwoom_emulator.script("/oauth2/token", recorded.BAD_KEY_PAIR)
+    with pytest.raises(KiwoomAuthError) as caught:
+        make_auth(cache={}).get_token()
+    assert words()[0] == f"AU10001, attempt 1: {caught.value}"
+
+
+def test_the_way_of_a_client_of_the_users_is_one_whoever_calls(make_auth):
+    with requests.Session() as session:
+        auth = make_auth(client=session)
+        assert auth._by_requests.route == auth._by_httpx.route
+    auth = make_auth()
+    assert auth._by_requests.route != auth._by_httpx.route
+
+
+def no_token(_digest):
+    return None
+
+
+def takes_any(_token):
+    return True
