@@ -82,7 +82,7 @@ def read_key_file(path: str | PathLike[str], name: str) -> str:
     except (OSError, ValueError) as reason:
         if _KEY.search(path) is None:
             raise
-        number = getattr(reason, "errno", errno.EINVAL)
+        number = getattr(reason, "errno", None) or errno.EINVAL
     if number:
         del path
         raise OSError(number, f"the {name} file, not named here since it looks like a key: {os.strerror(number)}")

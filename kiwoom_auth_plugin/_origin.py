@@ -128,7 +128,7 @@ def _is_a_host(name: str) -> bool:
     labels = name.split(".")
     if len(labels) == 1 and len(name) >= _KEY_LENGTH:
         return False
-    return len(name) <= 253 and all(len(label) <= 63 for label in labels)  # noqa: PLR2004 - of the RFC
+    return len(name) <= 253 and all(0 < len(label) <= 63 for label in labels)  # noqa: PLR2004 - of the RFC
 
 
 def _compressed(address: str) -> str:

@@ -87,19 +87,20 @@ class Place:
             log.tell(Note(logging.INFO, "store.back", again, store=self.name))
 
     def fails(self, log: Log, now: float, operation: str, why: str, work: "Work | None") -> None:
-        """It has failed to do something; an outage is one warning, however often it is tried.
+        """It has failed to do something; an outage is one warning, whatever is tried meanwhile, and however often.
 
         So is a single operation that fails while others work.
         """
         with _mutex:
-            since = self._told.get(operation)
+            since, is_away = self._told.get(operation), now < self._away_until
             is_old_news = since is not None and now - since < REMEMBERED
-            known = self._is_down or is_old_news
+            known = is_away or self._is_down or is_old_news
             if is_old_news or not known:
                 self._told[operation] = now
             self._is_down = True
-            self._pause = min(2 * self._pause, LONGEST_PAUSE) if known else FIRST_PAUSE
-            self._away_until = now + self._pause
+            if not is_away:
+                self._pause = min(2 * self._pause, LONGEST_PAUSE) if known else FIRST_PAUSE
+                self._away_until = now + self._pause
             if work is not None:
                 self._stuck.append((now, work))
         if not known:

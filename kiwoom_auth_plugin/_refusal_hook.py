@@ -178,7 +178,7 @@ def _redirect_target(response: requests.Response) -> str:
 
 def _readable(response: requests.Response, *, streamed: bool) -> bytes | None:
     """The body of an answer as far as it may be read now; None where it is left to the caller."""
-    if not streamed:
+    if not streamed or isinstance(getattr(response, "_content", None), bytes):  # an adapter may have read it already
         return response.content
     if response.status_code != UNAUTHORIZED and "content-length" not in response.headers:
         return None  # it may come drop by drop, and its caller be waiting for each

@@ -87,7 +87,9 @@ class Visit:
         self._clock = clock
         self._log = log
         self._share = max_delay / len(places)
-        self._left = dict.fromkeys(places, self._share)
+        # Seconds. What fails in one way is still tried in the others: a store that cannot be read may take a new token.
+        now = clock.monotonic()
+        self._left = {place: 0.0 if place.is_away(now) else self._share for place in places}
         self._holding: Holding | None = None
         self._is_behind = False
         """Whether the store that is asked first lacks what another one had."""
@@ -231,7 +233,7 @@ class Visit:
         return settled
 
     def _is_open(self, place: Place) -> bool:
-        return self._left[place] > 0 and not place.is_away(self._clock.monotonic())
+        return self._left[place] > 0
 
     def _is_lock_open(self, place: Place, lease: float) -> bool:
         return self._is_open(place) and not place.is_lock_kept(self._clock.monotonic(), self._seal.key, lease)

@@ -334,7 +334,47 @@ def test_revoke_revokes_what_is_kept(account, kiwoom_auth):
     assert len(account.calls("au10002")) == 1
 
 
+def spoil(directory, suffix, how):
+    """Make something of a file that is not trusted."""
+    (file,) = directory.glob(f"*.{suffix}")
+    if how == "open to others":
+        file.chmod(0o644)
+    else:
+        file.unlink()
+        file.mkdir()
+
+
+def kept_in(kiwoom_auth):
+    return Path(json.loads(kiwoom_auth("status", "--json")[1])["directory"])
+
+
+def test_revoke_revokes_what_is_kept_though_the_lock_cannot_be_had(account, kiwoom_auth):
+    kiwoom_auth("token")
+    spoil(kept_in(kiwoom_auth), "lock", "a directory")
+    status, output, _ = kiwoom_auth("revoke")
+    assert (status, output) == (0, "revoked\n")
+    assert account.tokens == []
+
+
+def test_revoke_says_that_it_could_not_look(account, kiwoom_auth):
+    kiwoom_auth("token")
+    spoil(kept_in(kiwoom_auth), "token", "open to others")
+    status, output, errors = kiwoom_auth("revoke")
+    assert (status, output) == (1, "")
+    assert "error: nothing was revoked: the token store FileStore failed" in errors
+    assert account.tokens
+
+
 # doctor
+
+
+def test_the_doctor_names_what_is_wrong_with_what_is_kept(account, kiwoom_auth):
+    kiwoom_auth("token")
+    spoil(kept_in(kiwoom_auth), "token", "open to others")
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, findings(output)["store"]) == (1, "FAIL")
+    assert "other users may read or write it: remove it" in output
+    assert "nobody knows whether one is kept; with --no-issue" in output
 
 
 def test_the_doctor_finds_nothing_wrong(account, kiwoom_auth):
@@ -638,7 +678,7 @@ def test_a_proxy_is_shown_with_its_port_and_told_where_it_may_be_at_fault(
     assert "프록시" in output
 
 
-@pytest.mark.parametrize("host", ["https://a..b", "https://xn--.invalid"])
+@pytest.mark.parametrize("host", ["https://xn--.invalid", "https://xn--a-.invalid"])
 def test_a_name_that_cannot_be_one_is_told(account, kiwoom_auth, host):
     status, output, _ = kiwoom_auth("doctor", "--host", host)
     assert (status, findings(output)["name"]) == (1, "FAIL")
@@ -741,6 +781,23 @@ def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, variables,
 # emulator
 
 
+NO_WEBSOCKETS = "the WebSocket endpoint needs the package websockets, which cannot be imported"
+
+
+def test_the_emulator_does_without_a_websockets_of_another_time(tmp_path):
+    (tmp_path / "websockets").mkdir()
+    (tmp_path / "websockets" / "__init__.py").touch()
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as serving:
+        assert serving.stderr.readline().startswith(f"no real-time API: {NO_WEBSOCKETS}")
+        assert serving.stderr.readline().startswith("a local Kiwoom serves")
+        serving.send_signal(signal.SIGINT)
+        assert serving.communicate(timeout=60)[1] == "kiwoom-auth: interrupted\n"
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGINT])
 def test_the_emulator_serves_until_it_is_interrupted(signal_number):
     command = [sys.executable, "-m", "kiwoom_auth_plugin", "emulator", "--reissue", "replace", "--issue-limit", "100"]
@@ -755,12 +812,18 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
         auth.invalidate(token)
         assert auth.get_token() != token
         requests.get(keys["KIWOOM_HOST"] + "/nowhere", timeout=30)
-        told = ["WebSocket 1 LOGIN 0", "WebSocket 1 REG 0", "WebSocket 1 what has no trnm 100002"]
+        told = [
+            "WebSocket 1 LOGIN 0",
+            "WebSocket 1 REG 0",
+            "WebSocket 1 what has no trnm 100002",
+            "WebSocket 1 [2J 2Jx 105108",
+        ]
         if with_websocket:
             with importlib.import_module("websockets.sync.client").connect(keys["KIWOOM_WEBSOCKET"]) as line:
                 line.send(json.dumps({"trnm": "LOGIN", "token": auth.get_token()}))
                 line.send(json.dumps({"trnm": "REG", "data": [{"item": "005930", "type": "0B"}]}))
                 line.send("{}")
+                line.send(json.dumps({"trnm": "\x1b[2J\n\u009b2Jx"}))
                 wanted = ["PING", "REAL", "REAL", "REAL"]  # a trade each second, and now and then a PING
                 while wanted:
                     packet = json.loads(line.recv(timeout=30))
@@ -770,9 +833,9 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
         serving.send_signal(signal_number)
         output, errors = serving.communicate(timeout=60)
     assert (serving.returncode, output) == (130, "")
-    without = "no real-time API: that takes the package websockets, installed before the start"
+    without = f"no real-time API: {NO_WEBSOCKETS} (ModuleNotFoundError); install it: python -m pip install "
     assert errors.splitlines() == [
-        *([] if with_websocket else [without]),
+        *([] if with_websocket else [f"{without}'kiwoom_auth_plugin[testing]'"]),
         f"a local Kiwoom serves {keys['KIWOOM_HOST']} until interrupted (Ctrl-C)",
         "1 au10001 HTTP 200",
         "2 au10001 HTTP 200",

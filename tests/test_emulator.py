@@ -694,6 +694,10 @@ WRONG = [
     ({"port": True}, TypeError, "port must be int, not bool"),
     ({"port": 65_536}, ValueError, "port is 65536: it must be 0 to 65535"),
     ({"host": None}, TypeError, "host must be str, not NoneType"),
+    *(
+        ({"host": host}, ValueError, f"host is {host!r}: it must be 'localhost', '::1' or of 127.0.0.0/8")
+        for host in ("", "0.0.0.0", "::", "192.0.2.1", "example.com")
+    ),
     ({"expires_format": "iso"}, ValueError, "expires_format is 'iso': it must be 'compact' or 'dashed'"),
     ({"send_return_code": "no"}, TypeError, "send_return_code must be bool, not str"),
     ({"tls": True}, TypeError, "tls must be SSLContext or None, not bool"),

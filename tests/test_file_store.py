@@ -259,6 +259,9 @@ def test_two_objects_for_one_directory_are_the_same_store(directory, tmp_path):
     assert len({FileStore(directory), FileStore(directory)}) == 1
     assert FileStore(directory) != FileStore(tmp_path)
     assert FileStore(directory) != directory
+    kind = type("Kind", (FileStore,), {})
+    assert kind(directory) == kind(directory)
+    assert kind(directory) != FileStore(directory) != kind(directory)
 
 
 @pytest.mark.parametrize("duplicate", [lambda store: pickle.loads(pickle.dumps(store)), copy.copy, copy.deepcopy])

@@ -144,7 +144,7 @@ def server():
 @needs_redis
 @pytest.mark.parametrize("decoded", [False, True], ids=["bytes", "text"])
 @pytest.mark.parametrize("put", OTHERS.values(), ids=OTHERS)
-def test_a_redis_value_of_another_type_costs_one_warning_and_no_call(
+def test_a_redis_value_of_another_type_costs_one_warning_and_is_replaced(
     server, make_auth, replacing, clock, caplog, put, decoded
 ):
     with server.client(decode_responses=decoded) as client, server.client() as admin:
@@ -160,10 +160,46 @@ def test_a_redis_value_of_another_type_costs_one_warning_and_no_call(
             clock.advance(60)
         (warning,) = warnings(caplog)
         assert warning.endswith(": load: ResponseError: WRONGTYPE")
-        assert replacing.issued == 3
-        admin.delete(name)
-        assert process().get_token() == process().get_token() == replacing.token
-        assert (replacing.issued, len(warnings(caplog))) == (4, 1)
+        assert replacing.issued == 1
+
+
+def loose(file):
+    file.chmod(0o644)
+
+
+def too_large(file):
+    file.write_bytes(b"x" * 70_000)
+
+
+def a_pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def a_link(file):
+    file.rename(file.with_name("elsewhere"))
+    file.symlink_to("elsewhere")
+
+
+@posix_only
+@pytest.mark.parametrize("spoil", [loose, too_large, a_pipe, a_link])
+def test_a_token_file_that_is_not_trusted_costs_one_warning_and_is_replaced(
+    make_auth, replacing, clock, caplog, tmp_path, spoil
+):
+    store = FileStore(tmp_path / "tokens")
+
+    def process():
+        return make_auth(emulator=replacing, clock=clock, cache={}, store=store)
+
+    process().get_token()
+    (file,) = store.directory.glob("*.token")
+    spoil(file)
+    for _ in range(3):
+        assert process().get_token() == replacing.token
+        clock.advance(60)
+    assert replacing.issued == 2
+    assert len(warnings(caplog)) == 1
+    assert mode(file) == 0o600
 
 
 @needs_redis

@@ -62,6 +62,7 @@ REFUSED = [
     "https://[::g]", "https://[1::2::3]", "https://[::1", "https://::1", "https://[127.0.0.1]", "https://[fe80::1%25a]",
     "http://api.kiwoom.com", "http://mockapi.kiwoom.com", "http://192.0.2.1", "http://[2001:db8::1]", "http://0.0.0.0",
     f"{'passkey-' * 3}_passkey", f"https://{'passkey-' * 3}_passkey", f"https://{'passkey-' * 4}passkey:443",
+    "api..kiwoom.com", "https://api.kiwoom..com:443",
     "http://localhost.example", "http://127.0.0.1.example", "http://127.1", "http://2130706433", "http://10.0.0.1",
 ]  # fmt: skip
 

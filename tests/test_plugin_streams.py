@@ -3,9 +3,11 @@
 import gzip
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 import requests
+import requests.adapters
 
 from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
@@ -182,6 +184,28 @@ def test_a_refused_stream_of_requests_is_repeated(refusal):
         with requests.post(kiwoom.url + TR, BODY, headers=HEADERS, auth=auth, stream=True) as response:
             assert called(response)
         assert len(kiwoom.calls("ka10001")) == 2
+
+
+class Reading(requests.adapters.HTTPAdapter):
+    """As one that writes down what has come."""
+
+    def send(self, request, **options):
+        response = super().send(request, **{**options, "stream": False})
+        assert response.content
+        return response
+
+
+@pytest.mark.parametrize(("answer", "sent"), [(recorded.INVALID_TOKEN, 2), (recorded.ADDRESS_NOT_REGISTERED, 1)])
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_streamed_answer_that_an_adapter_has_read_is_judged_by_what_it_read(status, answer, sent):
+    with KiwoomEmulator(reissue="replace") as kiwoom, requests.Session() as session:
+        session.mount("http://", Reading())
+        kiwoom.refuse_next(answer=replace(answer, status=status))
+        auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={})
+        with session.post(kiwoom.url + TR, BODY, headers=HEADERS, auth=auth, stream=True) as response:
+            assert called(response) is (sent == 2)
+        assert len(kiwoom.calls("ka10001")) == sent
+        assert kiwoom.issued == sent
 
 
 @every_client

@@ -96,7 +96,7 @@ def opened(shared, kiwoom):
 
 @forks
 def test_a_hundred_processes_issue_once_and_a_hundred_more_not_at_all(shared, kiwoom):
-    with shared.program(kiwoom, timeout=30.0) as program:
+    with shared.program(kiwoom, timeout=30.0, max_delay=30.0) as program:
         with kiwoom.hold() as gate:
             program.fork(100, "get_token")
             program.hear("asks", 100)

@@ -242,6 +242,9 @@ def test_stores_are_equal_that_have_the_same_client_and_settings(client, server)
     assert store != RedisStore(client, "farm", max_delay=1.0)
     assert store != RedisStore(client, "farm", fallback)
     assert store != "farm"
+    kind = type("Kind", (RedisStore,), {})
+    assert kind(client) == kind(client)
+    assert kind(client) != RedisStore(client) != kind(client)
 
 
 # Values

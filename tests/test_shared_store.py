@@ -705,6 +705,26 @@ def test_a_process_without_a_token_revokes_the_one_in_the_store(process, replaci
     assert len(replacing.calls("au10002")) == 1
 
 
+@pytest.mark.parametrize("operation", ["lock", "save", "delete"])
+def test_what_else_a_store_fails_to_do_keeps_no_token_from_being_revoked(make_auth, replacing, clock, shelf, operation):
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    shelf.fail(OSError("a disk error"), operation)
+    make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).revoke()
+    assert replacing.token is None
+
+
+@pytest.mark.parametrize("operation", ["lock", "load"])
+def test_a_store_that_fails_to_do_one_thing_takes_a_new_token_all_the_same(
+    make_auth, replacing, clock, shelf, operation, caplog
+):
+    shelf.fail(OSError("a disk error"), operation)
+    token = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token()
+    shelf.failing.clear()
+    clock.advance(60)
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=shelf).get_token() == token
+    assert len(warnings(caplog)) == 1
+
+
 def test_with_nothing_in_the_store_there_is_nothing_to_revoke(process, replacing):
     process().revoke()
     assert replacing.journal == []
@@ -998,14 +1018,14 @@ def test_an_operation_that_seldom_fails_hides_no_later_outage(make_auth, replaci
 def test_what_failed_in_an_outage_and_goes_on_failing_after_it_is_told(shelf, caplog):
     caplog.set_level(logging.INFO)
     place, log = place_of(shelf), Log("an-appkey", "a host")
-    for operation, error in [
+    for minute, (operation, error) in enumerate([
         ("load", "nobody there"), ("lock", "nobody there"), ("load", "nobody there"),
         ("load", None), ("lock", "no permission to EVAL"),
         ("load", None), ("lock", "no permission to EVAL"),
         ("load", None), ("lock", None),
-    ]:  # fmt: skip
+    ]):  # fmt: skip
         if error:
-            place.fails(log, 0.0, operation, error, None)
+            place.fails(log, 60.0 * minute, operation, error, None)
         else:
             place.works(log, operation)
     told = [record.getMessage().partition("the token store Shelf ")[2] for record in caplog.records]
@@ -1259,7 +1279,7 @@ def test_no_thread_to_be_had_for_the_lock_is_a_failure_of_the_store(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert auth.get_token() == replacing.token
-    assert shelf.asked == ["load"]
+    assert shelf.asked == ["load", "load", "load", "save"]
     (warning,) = warnings(caplog)
     assert "lock: there was no thread for it: can't start new thread" in warning
 

@@ -123,9 +123,14 @@ def tell(line: str) -> None:
     """Write a line to standard error, wherever that has gone."""
     if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is where it was closed before
         try:
-            print(line, file=sys.stderr, flush=True)
+            print(one_line(line), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             silence(sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Without what a terminal would act upon."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def silence(stream: Any) -> None:

@@ -30,7 +30,7 @@ from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
 
 from . import _korean
-from ._account import Account, Misuse
+from ._account import Account, Misuse, one_line
 
 SUMMARY = "find out what is wrong, and what to do"
 EXAMPLES = """\
@@ -219,6 +219,9 @@ def _kept(account: Account) -> Finding:
         return _wrong("store", f"{account.where}: {error}", _korean.STORE)
     if not intact:
         return _wrong("store", f"{account.where}: what was saved is not there", _korean.STORE)
+    account.kept_until()
+    if account.trouble is not None:
+        return _wrong("store", account.trouble, _korean.STORE)
     return _fine("store", f"{account.where} works and is private")
 
 
@@ -235,7 +238,8 @@ def _issued(account: Account) -> Finding:
 
 def _unissued(account: Account) -> Finding:
     until = account.kept_until()
-    kept = "none is kept" if until is None else f"one is kept until {until:%Y-%m-%d %H:%M:%S} KST"
+    none = "none is kept" if account.trouble is None else "nobody knows whether one is kept"
+    kept = none if until is None else f"one is kept until {until:%Y-%m-%d %H:%M:%S} KST"
     return Finding("token", ok=None, words=f"{kept}; with --no-issue, Kiwoom is asked neither for one nor with it")
 
 
@@ -296,7 +300,7 @@ def _show(finding: Finding) -> None:
     mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
     if finding.ok is not None and _takes_colours():
         mark = f"\x1b[{32 if finding.ok else 31}m{mark}\x1b[0m"
-    print(f"{finding.check:7} {mark}  {_one_line(finding.words)}")
+    print(f"{finding.check:7} {mark}  {one_line(finding.words)}")
     if finding.korean:
         print(f"{'':7} {'':4}  {finding.korean}")
 
@@ -308,9 +312,4 @@ def _takes_colours() -> bool:
 
 
 def _show_json(finding: Finding) -> None:
-    print(json.dumps({**finding._asdict(), "words": _one_line(finding.words)}, ensure_ascii=False))
-
-
-def _one_line(text: str) -> str:
-    """Without what a terminal would act upon."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    print(json.dumps({**finding._asdict(), "words": one_line(finding.words)}, ensure_ascii=False))

@@ -4,7 +4,6 @@ import argparse
 import os
 import random
 import time
-from importlib.util import find_spec
 
 from kiwoom_auth_plugin.testing import Call, KiwoomEmulator, Packet
 
@@ -60,10 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
             "KIWOOM_APPKEY": kiwoom.appkey,
             "KIWOOM_SECRETKEY": kiwoom.secretkey,
         }
-        if find_spec("websockets"):
+        try:
             account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
-        else:
-            tell("no real-time API: that takes the package websockets, installed before the start")
+        except ImportError as missing:
+            tell(f"no real-time API: {missing}")
         for name, value in account.items():
             print(_SHELLS[arguments.shell].format(name, value), flush=True)
         tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")

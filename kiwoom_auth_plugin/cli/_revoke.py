@@ -14,12 +14,13 @@ examples:
 def run(arguments: argparse.Namespace) -> int:
     """Revoke it and forget it; without one, say so."""
     account = Account.of(arguments)
-    if account.kept_until() is None:
-        if account.trouble is not None:
-            complain(f"error: nothing was revoked: {account.trouble}")
-            return 1
-        print("nothing to revoke: no token is kept")
+    if account.kept_until() is not None:
+        account.revoke()
+    if any(event.name == "token.revoked" for event in account.events):
+        print("revoked")
         return 0
-    account.revoke()
-    print("revoked")
+    if account.trouble is not None:
+        complain(f"error: nothing was revoked: {account.trouble}")
+        return 1
+    print("nothing to revoke: no token is kept")
     return 0

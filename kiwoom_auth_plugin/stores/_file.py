@@ -59,7 +59,9 @@ class FileStore:
         return f"{type(self).__name__}({str(self.directory)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return self.directory == other.directory if isinstance(other, FileStore) else NotImplemented
+        if not isinstance(other, FileStore) or type(other) is not type(self):  # a subclass may keep it in another way
+            return NotImplemented
+        return self.directory == other.directory
 
     def __hash__(self) -> int:
         return hash(self.directory)

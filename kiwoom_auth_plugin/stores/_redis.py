@@ -101,7 +101,7 @@ class RedisStore:
         return f"{type(self).__name__}(namespace={self.namespace!r})"  # a client's repr may show a password
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RedisStore):
+        if not isinstance(other, RedisStore) or type(other) is not type(self):  # a subclass may keep it in another way
             return NotImplemented
         return (
             self._client is other._client

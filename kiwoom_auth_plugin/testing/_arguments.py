@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from kiwoom_auth_plugin._origin import Origin
+
 
 def instance(name: str, value: Any, *kinds: type) -> None:
     """A value of one of these types; a bool is no int.
@@ -26,6 +28,18 @@ def number(name: str, value: Any, least: int, most: int | None = None) -> None:
     if value < least or (most is not None and value > most):
         bounds = f"{least} or more" if most is None else f"{least} to {most}"
         raise ValueError(f"{name} is {value}: it must be {bounds}")
+
+
+def loopback(name: str, value: Any) -> None:
+    """An address of this machine that no other reaches.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is another.
+    """
+    instance(name, value, str)
+    if not Origin("http", value, 80).is_loopback:
+        raise ValueError(f"{name} is {value!r}: it must be 'localhost', '::1' or of 127.0.0.0/8")
 
 
 def seconds(name: str, value: Any) -> None:

@@ -72,7 +72,7 @@ class KiwoomEmulator:
         on_call: Callable[[Call], object] | None = None,
         on_packet: Callable[[Packet], object] | None = None,
     ) -> None:
-        _arguments.instance("host", host, str)
+        _arguments.loopback("host", host)
         _arguments.number("port", port, 0, 65_535)
         _arguments.choice("expires_format", expires_format, "compact", "dashed")
         _arguments.instance("send_return_code", send_return_code, bool)
