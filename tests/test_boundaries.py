@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import time
 from datetime import UTC, datetime
 
@@ -16,7 +17,7 @@ from kiwoom_auth_plugin._keys import Masked, digest, read_key_file
 from kiwoom_auth_plugin._origin import Origin
 from kiwoom_auth_plugin._refusal import READ_LIMIT, may_refuse, refuses_token, worth_reading
 from kiwoom_auth_plugin._seal import _YEAR_10000, _is_number
-from kiwoom_auth_plugin._token import LAST_MOMENT, LONGEST_LIFE, bearer_token, carried_token
+from kiwoom_auth_plugin._token import LAST_MOMENT, LONGEST_LIFE, AccessToken, bearer_token, carried_token
 
 HOST = "https://api.kiwoom.com"
 SECRETKEY = "the-Secretkey-0123456789"
@@ -194,6 +195,11 @@ def test_a_host_name_has_up_to_253_characters_and_63_between_its_dots_and_withou
     else:
         with pytest.raises(ValueError, match="host must be"):
             Origin.from_host_argument(host)
+
+
+def test_a_token_is_the_same_after_pickling():
+    token = AccessToken("a-Token", 1.0, 2.0, b"digest", 3.0)
+    assert pickle.loads(pickle.dumps(token)) == token
 
 
 def test_the_token_of_a_request_of_ours_is_that_of_its_header():

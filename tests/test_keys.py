@@ -1,6 +1,7 @@
 """Where appkey and secretkey come from: arguments, environment, files, vaults; and that they stay out of sight."""
 
 import codecs
+import errno
 import threading
 import traceback
 from pathlib import Path
@@ -194,9 +195,9 @@ def test_a_key_in_the_place_of_its_file_is_not_told(files, place, kind, form):
     assert hides(raised.value, "Ab1-_" * 8)
 
 
-@pytest.mark.parametrize("path", [None, 5, ["Ab1-_" * 8]])
-def test_what_is_no_path_is_a_type_error(files, path):
-    with pytest.raises(TypeError, match="secretkey_path must be a path, not ") as raised:
+@pytest.mark.parametrize(("path", "kind"), [(None, "NoneType"), (5, "int"), (["Ab1-_" * 8], "list")])
+def test_what_is_no_path_is_a_type_error(files, path, kind):
+    with pytest.raises(TypeError, match=f"^secretkey_path must be a path, not {kind}$") as raised:
         KiwoomBearerAuth.from_files(files[0], path)
     assert hides(raised.value, "Ab1-_" * 8)
 
@@ -210,6 +211,12 @@ def test_what_looks_like_a_key_and_cannot_be_read_says_why(files, tmp_path):
     (tmp_path / ("Ab1-_" * 8)).mkdir()
     with pytest.raises(OSError, match=r"the appkey file, not named here since it looks like a key: (?!No such file)"):
         KiwoomBearerAuth.from_files(tmp_path / ("Ab1-_" * 8), files[1])
+    with pytest.raises(FileNotFoundError) as raised:
+        KiwoomBearerAuth.from_files("Ab1-_" * 8, files[1])
+    assert raised.value.errno == errno.ENOENT
+    with pytest.raises(OSError, match="not named here") as raised:
+        KiwoomBearerAuth.from_files("Ab1-_" * 8 + "\0", files[1])
+    assert raised.value.errno == errno.EINVAL
 
 
 @pytest.mark.parametrize("path", ["Ab1-_" * 6, "Ab1-_" * 6 + "/Ab1.txt", "키" * 40])

@@ -60,8 +60,8 @@ JUDGES = {
     "_reasons": "reasons plugin_client",
     "_refresh": "refresh refresh_schedule",
     "_refusal": "refusal boundaries",
-    "_refusal_hook": "refusal_hook plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams read_ahead "
-    "refusal_storm",
+    "_refusal_hook": "refusal_hook plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams "
+    "read_ahead refusal_storm",
     "_refused": "refusals refusal_storm",
     "_rest": "rest rest_scopes",
     "_route": "rest rest_scopes",
