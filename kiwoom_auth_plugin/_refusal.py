@@ -70,7 +70,7 @@ def refuses_token(status: int, body: bytes | None) -> bool:
         status: the HTTP status.
         body: the whole body, decompressed; None where it is not known.
     """
-    if status != UNAUTHORIZED and (body is None or not may_refuse(status, body)):
+    if body is not None and not may_refuse(status, body):
         return False
     code = code_in(status, body)
     return code in TOKEN_REFUSED or (code is None and status == UNAUTHORIZED)
