@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, cast
 
 from ._backlog import Backlog
 from ._clock import Clock
@@ -19,7 +19,6 @@ from ._threads import NoThread
 from ._token import AccessToken
 from .stores import TokenStore
 
-_T = TypeVar("_T")
 Takes: TypeAlias = Callable[[AccessToken], bool]
 
 _LONGEST_WAIT = 2.2
@@ -87,9 +86,11 @@ class Visit:
         self._clock = clock
         self._log = log
         self._share = max_delay / len(places)
-        # Seconds. What fails in one way is still tried in the others: a store that cannot be read may take a new token.
-        now = clock.monotonic()
-        self._left = {place: 0.0 if place.is_away(now) else self._share for place in places}
+        self._left = dict.fromkeys(places, self._share)
+        self._used: set[Place] = set()
+        """Stores that were not away when they were first asked."""
+        self._seen: dict[Place, AccessToken | None] = dict.fromkeys(places)
+        """What was in the stores when they were last looked at, without those that could not be read."""
         self._holding: Holding | None = None
         self._is_behind = False
         """Whether the store that is asked first lacks what another one had."""
@@ -121,13 +122,13 @@ class Visit:
 
     def find(self, takes: Takes) -> AccessToken | None:
         """The latest token in the stores that ``takes`` wants; stores that lack it get it."""
-        tokens = {place: self._load(place) for place in self._places}
-        wanted = [token for token in tokens.values() if token is not None and takes(token)]
+        self._look()
+        wanted = [token for token in self._seen.values() if token is not None and takes(token)]
         if not wanted:
             return None
         latest = max(wanted, key=lambda token: token.dated)
         # Without the lock a store that is asked first is not written to: somebody may be about to do it.
-        behind = [place for place in self._places if _is_older(tokens[place], latest)]
+        behind = [place for place, token in self._seen.items() if token is None or token.dated < latest.dated]
         self._is_behind = self._places[0] in behind and self._is_open(self._places[0])
         self._save(latest, [place for place in behind if self._holding is not None or place is not self._places[0]])
         return latest
@@ -141,8 +142,8 @@ class Visit:
         latest: dict[str, float] = {}
         for value, dated in tokens:
             latest[value] = max(dated, latest.get(value, -math.inf))
-        for place in self._places:
-            token = self._load(place)
+        self._look()
+        for place, token in self._seen.items():
             if token is not None and token.dated <= latest.get(token.value, -math.inf):
                 self._ask(place, "delete", partial(place.store.delete, self._seal.key))
 
@@ -204,8 +205,8 @@ class Visit:
             token = look()
             if token is not None or not self._is_open(place):
                 return token
-            if holding.is_contended:
-                self._left.update(left)
+            if self._is_for_others(holding):
+                self._left.update({place: left[place] for place, rest in self._left.items() if rest > 0})
             if time.monotonic() >= give_up:
                 self._fails(place, "lock", "others have held it for too long", holding)
                 return None
@@ -222,8 +223,8 @@ class Visit:
         return None
 
     def _is_settled(self, holding: Holding, pause: float) -> bool:
-        """Wait for a while; as long as nobody else is known to hold the lock, it is the store that takes the time."""
-        if holding.is_contended:
+        """Wait for a while."""
+        if self._is_for_others(holding):
             return holding.settled.wait(pause)
         place, started = holding.place, time.monotonic()
         settled = holding.settled.wait(min(pause, max(0.0, self._left[place])))
@@ -232,22 +233,30 @@ class Visit:
             self._fails(place, "lock", self._too_slow, holding)
         return settled
 
+    def _is_for_others(self, holding: Holding) -> bool:
+        """Whether it is others that take the time, and not the store: what they leave under the lock can be read."""
+        return holding.is_contended and holding.place in self._seen
+
     def _is_open(self, place: Place) -> bool:
-        return self._left[place] > 0
+        # What fails in one way is still tried in the others: a store that cannot be read may take a new token.
+        if not place.is_away(self._clock.monotonic()):
+            self._used.add(place)
+        return place in self._used and self._left[place] > 0
 
     def _is_lock_open(self, place: Place, lease: float) -> bool:
         return self._is_open(place) and not place.is_lock_kept(self._clock.monotonic(), self._seal.key, lease)
 
-    def _load(self, place: Place) -> AccessToken | None:
-        def load() -> AccessToken | None:
-            value = cast("object", place.store.load(self._seal.key))
+    def _look(self) -> None:
+        def load(store: TokenStore) -> AccessToken | None:
+            value = cast("object", store.load(self._seal.key))
             if value is None:
                 return None
             if not isinstance(value, (bytes, bytearray, memoryview)):
                 raise OSError(errno.EINVAL, "load must return bytes or None")
             return self._seal.open(bytes(cast("bytes", value)))
 
-        return self._ask(place, "load", load)
+        asked = {place: self._ask(place, "load", partial(load, place.store)) for place in self._places}
+        self._seen = {place: cast("AccessToken | None", work.answer) for place, work in asked.items() if work}
 
     def _save(self, token: AccessToken, places: Sequence[Place]) -> None:
         def save(store: TokenStore) -> None:
@@ -256,7 +265,7 @@ class Visit:
         for place in places:
             self._ask(place, "save", partial(save, place.store))
 
-    def _ask(self, place: Place, operation: str, do: Callable[[], _T]) -> _T | None:
+    def _ask(self, place: Place, operation: str, do: Callable[[], object]) -> Work | None:
         """Have a store do something; None where it is away, fails, or takes too long.
 
         Sealing and opening are part of it: they happen in a thread that no signal handler interrupts.
@@ -277,7 +286,7 @@ class Visit:
             self._fails(place, operation, words(work.error))
             return None
         place.works(self._log, operation)
-        return cast("_T", work.answer)
+        return work
 
     def _begin(self, work: Work, place: Place, operation: str) -> bool:
         try:
@@ -294,7 +303,3 @@ class Visit:
 
     def _fails(self, place: Place, operation: str, why: str, work: Work | None = None) -> None:
         place.fails(self._log, self._clock.monotonic(), operation, why, work)
-
-
-def _is_older(token: AccessToken | None, latest: AccessToken) -> bool:
-    return token is None or token.dated < latest.dated

@@ -374,7 +374,23 @@ def test_the_doctor_names_what_is_wrong_with_what_is_kept(account, kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, findings(output)["store"]) == (1, "FAIL")
     assert "other users may read or write it: remove it" in output
-    assert "nobody knows whether one is kept; with --no-issue" in output
+    assert "nobody knows whether one is kept; until the store works" in output
+
+
+def test_the_doctor_issues_nothing_that_cannot_be_kept(account, kiwoom_auth):
+    kiwoom_auth("token")
+    spoil(kept_in(kiwoom_auth), "token", "open to others")
+    output = kiwoom_auth("doctor")[1]
+    assert "until the store works, Kiwoom is asked neither" in output
+    assert account.issued == 1
+
+
+def test_the_doctor_prints_nothing_that_a_terminal_would_act_upon(account, kiwoom_auth, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a\u009b2Jb"))
+    for options in ([], ["--json"]):
+        output = kiwoom_auth("doctor", *options)[1]
+        assert "a 2Jb" in output
+        assert "\u009b" not in output
 
 
 def test_the_doctor_finds_nothing_wrong(account, kiwoom_auth):

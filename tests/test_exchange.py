@@ -172,7 +172,7 @@ def test_who_has_waited_for_others_does_not_wait_for_the_stores_lock_as_well(mak
     seal = exchange._seal(exchange._secretkey.reveal(exchange._host))
     with shelf.lock(seal.key, 0.0), pytest.raises(TokenEndpointUnreachable):
         exchange(no_token, takes_any, exchange.patience + 1, lambda *_issued: None)
-    assert shelf.asked.count("load") == 2
+    assert shelf.asked.count("load") == 3
 
 
 def test_an_attempt_to_issue_that_fails_is_told_with_its_name(make_auth, kiwoom_emulator, words):

@@ -713,6 +713,35 @@ def test_what_else_a_store_fails_to_do_keeps_no_token_from_being_revoked(make_au
     assert replacing.token is None
 
 
+def test_a_store_that_cannot_be_read_delays_nothing_beyond_its_bound_though_its_lock_never_comes(
+    make_auth, replacing, clock, shelf
+):
+    seconds_share(shelf, 0.4).hang("lock")
+    shelf.failing = {"load": OSError("a disk error")}
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf, timeout=PATIENCE)
+    try:
+        assert in_time(auth.get_token) == replacing.token
+    finally:
+        shelf.go_on.set()
+
+
+def test_a_store_that_is_back_by_the_time_that_a_token_is_there_gets_it(make_auth, replacing, clock, shelf):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)
+    shelf.fail(ConnectionError("nobody there"))
+    auth.get_token()
+    shelf.failing = {}
+    exchange, asked = auth._by_requests, len(shelf.asked)
+
+    def issue():
+        assert len(shelf.asked) == asked
+        clock.advance(60)
+        return auth._source.token
+
+    visit = exchange._store.visit(exchange._seal(exchange._secretkey.reveal(auth.host)))
+    visit.obtain(lambda _token: True, issue, 30.0)
+    assert len(shelf.values) == 1
+
+
 @pytest.mark.parametrize("operation", ["lock", "load"])
 def test_a_store_that_fails_to_do_one_thing_takes_a_new_token_all_the_same(
     make_auth, replacing, clock, shelf, operation, caplog
@@ -1497,6 +1526,39 @@ def test_a_token_is_taken_out_of_the_fallback_though_the_store_has_another(make_
     auth.invalidate(old)
     land()
     assert (len(chain.values), len(fallback.values)) == (1, 0)
+
+
+@pytest.mark.parametrize("unread", ["store", "fallback"])
+def test_a_store_that_cannot_be_read_gets_no_older_token_from_another_one(make_auth, replacing, clock, chain, unread):
+    def token_of(store):
+        return make_auth(emulator=replacing, clock=clock, cache={}, store=store).get_token()
+
+    fallback, chain.fallback = chain.fallback, None
+    older, newer = (fallback, chain) if unread == "store" else (chain, fallback)
+    old = token_of(older)
+    for time in (clock, replacing.clock):
+        time.advance(60)
+    assert token_of(newer) != old
+    kept, chain.fallback = dict(newer.values), fallback
+    newer.fail(OSError("a disk error"), "load")
+    assert token_of(chain) == old
+    assert newer.values == kept
+
+
+def test_a_store_that_hangs_is_asked_once_while_the_lock_of_the_other_is_waited_for(
+    make_auth, replacing, clock, chain, monkeypatch
+):
+    monkeypatch.setattr(_shared, "_LONGEST_WAIT", 0.05)
+    seconds_share(chain, 0.4).fallback.hang("load")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain, timeout=10.0)
+    try:
+        with chain.lock(key_of(auth, clock), 60.0):
+            assert auth.get_token() == replacing.token
+        assert chain.asked.count("load") > 2
+        assert chain.fallback.asked.count("load") == 1
+    finally:
+        chain.fallback.go_on.set()
+        land()
 
 
 def test_after_an_outage_the_later_token_wins(make_auth, replacing, clock, chain):

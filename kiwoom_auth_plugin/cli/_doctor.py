@@ -141,10 +141,14 @@ def findings(account: Account, *, issue: bool) -> Iterator[Finding]:
         return
     yield _fine("server", f"{account.host} answers")
     yield _clock(answer)
-    yield _kept(account)
-    token = _issued(account) if issue else _unissued(account)
+    kept = _kept(account)
+    yield kept
+    if not issue or not kept.ok:
+        yield _unissued(account, "with --no-issue" if kept.ok else "until the store works")
+        return
+    token = _issued(account)
     yield token
-    if issue and token.ok:
+    if token.ok:
         yield _called(account)
 
 
@@ -236,11 +240,11 @@ def _issued(account: Account) -> Finding:
     return _fine("token", f"one was issued; it expires at {account.expires_at:%Y-%m-%d %H:%M:%S} KST")
 
 
-def _unissued(account: Account) -> Finding:
+def _unissued(account: Account, when: str) -> Finding:
     until = account.kept_until()
     none = "none is kept" if account.trouble is None else "nobody knows whether one is kept"
     kept = none if until is None else f"one is kept until {until:%Y-%m-%d %H:%M:%S} KST"
-    return Finding("token", ok=None, words=f"{kept}; with --no-issue, Kiwoom is asked neither for one nor with it")
+    return Finding("token", ok=None, words=f"{kept}; {when}, Kiwoom is asked neither for one nor with it")
 
 
 class _Bounded(WatchedAdapter):
