@@ -197,7 +197,7 @@ class Exchange:
             finds: is told of the one that another process has left, before it is revoked.
 
         Raises:
-            KiwoomAuthError: the token may still live.
+            KiwoomAuthError: the token may still live, or there may be one in a store that cannot be read.
         """
         without_frames(lambda: self._revoke(cached, finds))
 
@@ -210,6 +210,9 @@ class Exchange:
         visit = self._store.visit(self._seal(secretkey))
         with visit.lock(self._store.lease(self.timeout)):
             found = visit.find(_any) if cached is None else cached
+            if found is None and not visit.has_seen_all:
+                why = "nothing was revoked: the token store cannot be read, and may hold a token"
+                raise KiwoomAuthError(f"{self._host}: {why}", host=self._host)
             if found is not None:
                 token = Masked(found.value)
                 finds(found)

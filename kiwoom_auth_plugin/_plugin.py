@@ -235,8 +235,8 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         It dies for every program that uses it. It is forgotten even if AU10002 fails.
 
         Raises:
-            KiwoomAuthError: AU10002 failed; the token may live on until it expires. Or the call was made from within
-                this object's own AU10001.
+            KiwoomAuthError: AU10002 failed; the token may live on until it expires. Or there is none in the cache, and
+                the store cannot be read. Or the call was made from within this object's own AU10001.
         """
         self._refuse_reentry()
         self._revoke_by(self._by_requests)

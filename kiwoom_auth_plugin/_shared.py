@@ -133,6 +133,11 @@ class Visit:
         self._save(latest, [place for place in behind if self._holding is not None or place is not self._places[0]])
         return latest
 
+    @property
+    def has_seen_all(self) -> bool:
+        """Whether all the stores could be read when they were last looked at."""
+        return len(self._seen) == len(self._places)
+
     def forget(self, tokens: Iterable[tuple[str, float]]) -> None:
         """Take tokens out of the stores, and no others.
 

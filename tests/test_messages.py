@@ -191,14 +191,14 @@ def test_a_store_may_delay_an_exchange_by_up_to_a_minute(seconds):
 
 
 def test_a_library_that_is_missing_is_named_with_the_line_that_installs_it():
-    require("file", "json", "os.path")
+    require("json", "os.path")
     with pytest.raises(ImportError) as raised:
-        require("redis", "json", "a_library_that_nobody_has")
+        require("json", "a_library_that_nobody_has", "os", "os.path")
     assert raised.value.name == "a_library_that_nobody_has"
     assert raised.value.__cause__ is None
     assert str(raised.value) == (
         "a store needs the package a_library_that_nobody_has, which cannot be imported (ModuleNotFoundError); "
-        "install it: python -m pip install 'kiwoom_auth_plugin[redis]'"
+        "install it: python -m pip install json a_library_that_nobody_has os"
     )
 
 

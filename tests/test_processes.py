@@ -209,7 +209,7 @@ def test_a_child_forked_under_the_lock_and_a_stranger_outlive_the_killed_parent(
 @forks
 def test_a_holder_that_is_stopped_costs_the_next_one_a_wait_and_later_ones_nothing(shared, kiwoom):
     """As by a debugger, or by ^Z: it keeps the lock of the files, and others can save a token all the same."""
-    with shared.program(kiwoom, timeout=0.5, max_delay=0.5) as program:
+    with shared.program(kiwoom, timeout=0.5, max_delay=1.0) as program:
         with kiwoom.hold() as gate:
             [holder] = program.fork(1, "get_token")
             gate.wait_for(1)

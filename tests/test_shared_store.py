@@ -754,6 +754,19 @@ def test_a_store_that_fails_to_do_one_thing_takes_a_new_token_all_the_same(
     assert len(warnings(caplog)) == 1
 
 
+@pytest.mark.parametrize("unread", ["store", "fallback"])
+def test_who_cannot_see_whether_there_is_a_token_to_revoke_says_so(make_auth, replacing, clock, chain, unread):
+    failing = chain if unread == "store" else chain.fallback
+    failing.fail(OSError("a disk error"), "load")
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    told = f"^{auth.host}: nothing was revoked: the token store cannot be read, and may hold a token$"
+    for _ in range(2):  # and again while the store is left alone
+        with pytest.raises(KiwoomAuthError, match=told) as raised:
+            auth.revoke()
+        assert raised.value.host == auth.host
+    assert replacing.journal == []
+
+
 def test_with_nothing_in_the_store_there_is_nothing_to_revoke(process, replacing):
     process().revoke()
     assert replacing.journal == []
@@ -1992,7 +2005,7 @@ def test_a_store_with_an_impossible_max_delay_is_refused(make_auth, shelf, delay
 
 def test_a_store_of_a_users_own_needs_cryptography_and_says_so(make_auth, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    with pytest.raises(ImportError, match=r"pip install 'kiwoom_auth_plugin\[file\]'"):
+    with pytest.raises(ImportError, match="pip install cryptography"):
         make_auth(store=Shelf())
 
 

@@ -59,5 +59,5 @@ def test_what_a_seal_needs_is_imported_at_construction(monkeypatch, missing):
     assert raised.value.name == missing
     assert str(raised.value) == (
         f"a store needs the package {missing}, which cannot be imported (ModuleNotFoundError); "
-        "install it: python -m pip install 'kiwoom_auth_plugin[file]'"
+        "install it: python -m pip install cryptography"
     )

@@ -83,10 +83,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _code(text: str) -> int:
     """The code in what was copied: ``8005``, or a message with ``[8005:`` in it."""
-    found = re.search(r"(?<![0-9])[0-9]{4,6}(?![0-9])", text)
+    found = re.fullmatch(r"([0-9]{4,6})", text.strip()) or re.search(r"\[([0-9]{4,6})[]:]", text)
     if found is None:
         raise argparse.ArgumentTypeError("a code of Kiwoom's has four to six digits, such as 8005")
-    return int(found[0])
+    return int(found[1])
 
 
 def run(arguments: argparse.Namespace) -> int:

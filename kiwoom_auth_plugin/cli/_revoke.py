@@ -2,7 +2,7 @@
 
 import argparse
 
-from ._account import Account, complain
+from ._account import Account
 
 SUMMARY = "revoke the kept token"
 EXAMPLES = """\
@@ -14,13 +14,8 @@ examples:
 def run(arguments: argparse.Namespace) -> int:
     """Revoke it and forget it; without one, say so."""
     account = Account.of(arguments)
-    if account.kept_until() is not None:
+    if account.kept_until() is not None or account.trouble is not None:
         account.revoke()
-    if any(event.name == "token.revoked" for event in account.events):
-        print("revoked")
-        return 0
-    if account.trouble is not None:
-        complain(f"error: nothing was revoked: {account.trouble}")
-        return 1
-    print("nothing to revoke: no token is kept")
+    is_revoked = any(event.name == "token.revoked" for event in account.events)
+    print("revoked" if is_revoked else "nothing to revoke: no token is kept")
     return 0

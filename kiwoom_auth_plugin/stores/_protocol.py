@@ -101,11 +101,10 @@ def checked_delay(max_delay: float) -> float:
     return float(max_delay)
 
 
-def require(extra: str, *modules: str) -> None:
+def require(*modules: str) -> None:
     """See to it that the libraries of an extra are installed.
 
     Args:
-        extra: such as ``file``.
         *modules: the names that they are imported by.
 
     Raises:
@@ -115,8 +114,9 @@ def require(extra: str, *modules: str) -> None:
         try:
             import_module(module)
         except ImportError as error:
+            packages = " ".join(dict.fromkeys(name.partition(".")[0] for name in modules))
             raise ImportError(
                 f"a store needs the package {module}, which cannot be imported ({type(error).__name__}); "
-                f"install it: python -m pip install 'kiwoom_auth_plugin[{extra}]'",
+                f"install it: python -m pip install {packages}",
                 name=module,
             ) from None
