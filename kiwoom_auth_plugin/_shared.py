@@ -88,7 +88,7 @@ class Visit:
         self._share = max_delay / len(places)
         self._left = dict.fromkeys(places, self._share)
         self._used: set[Place] = set()
-        """Stores that were not away when they were first asked."""
+        """Stores that were not away, or no longer, when they were asked."""
         self._seen: dict[Place, AccessToken | None] = dict.fromkeys(places)
         """What was in the stores when they were last looked at, without those that could not be read."""
         self._holding: Holding | None = None
@@ -130,7 +130,7 @@ class Visit:
         # Without the lock a store that is asked first is not written to: somebody may be about to do it.
         behind = [place for place, token in self._seen.items() if token is None or token.dated < latest.dated]
         self._is_behind = self._places[0] in behind and self._is_open(self._places[0])
-        self._save(latest, [place for place in behind if self._holding is not None or place is not self._places[0]])
+        self._save(latest, [place for place in behind if place is not self._places[0] or self._holds(place)])
         return latest
 
     @property
@@ -147,8 +147,9 @@ class Visit:
         latest: dict[str, float] = {}
         for value, dated in tokens:
             latest[value] = max(dated, latest.get(value, -math.inf))
-        self._look()
-        for place, token in self._seen.items():
+        for place in self._places:
+            work = self._load(place)
+            token = cast("AccessToken | None", work.answer) if work else None
             if token is not None and token.dated <= latest.get(token.value, -math.inf):
                 self._ask(place, "delete", partial(place.store.delete, self._seal.key))
 
@@ -167,7 +168,8 @@ class Visit:
         """
         token, give_up = None, time.monotonic() + max(0.0, _LONGEST_WAIT * lease - self._spent)
         try:
-            for place in self._places:
+            # First of those that can be read: there everybody meets, and sees what a holder has left.
+            for place in sorted(self._places, key=lambda place: place not in self._seen):
                 if token is None and self._holding is None and self._is_lock_open(place, lease):
                     token = self._take_lock(place, lease, look, give_up)
             yield token
@@ -251,7 +253,14 @@ class Visit:
     def _is_lock_open(self, place: Place, lease: float) -> bool:
         return self._is_open(place) and not place.is_lock_kept(self._clock.monotonic(), self._seal.key, lease)
 
+    def _holds(self, place: Place) -> bool:
+        return self._holding is not None and self._holding.place is place
+
     def _look(self) -> None:
+        asked = {place: self._load(place) for place in self._places}
+        self._seen = {place: cast("AccessToken | None", work.answer) for place, work in asked.items() if work}
+
+    def _load(self, place: Place) -> Work | None:
         def load(store: TokenStore) -> AccessToken | None:
             value = cast("object", store.load(self._seal.key))
             if value is None:
@@ -260,8 +269,7 @@ class Visit:
                 raise OSError(errno.EINVAL, "load must return bytes or None")
             return self._seal.open(bytes(cast("bytes", value)))
 
-        asked = {place: self._ask(place, "load", partial(load, place.store)) for place in self._places}
-        self._seen = {place: cast("AccessToken | None", work.answer) for place, work in asked.items() if work}
+        return self._ask(place, "load", partial(load, place.store))
 
     def _save(self, token: AccessToken, places: Sequence[Place]) -> None:
         def save(store: TokenStore) -> None:

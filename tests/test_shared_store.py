@@ -31,6 +31,7 @@ from kiwoom_auth_plugin._keys import Masked
 from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._place import place_of
 from kiwoom_auth_plugin._seal import Seal
+from kiwoom_auth_plugin._token import AccessToken
 from kiwoom_auth_plugin.stores import FileStore, RedisStore, TokenStore
 from kiwoom_auth_plugin.testing import KiwoomEmulator, recorded
 
@@ -1556,6 +1557,57 @@ def test_a_store_that_cannot_be_read_gets_no_older_token_from_another_one(make_a
     newer.fail(OSError("a disk error"), "load")
     assert token_of(chain) == old
     assert newer.values == kept
+
+
+def test_a_store_is_not_written_to_under_the_lock_of_another_one(make_auth, replacing, clock, chain):
+    token = make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token()
+    chain.values.clear()
+    chain.fail(OSError("not permitted"), "lock")
+    assert make_auth(emulator=replacing, clock=clock, cache={}, store=chain).get_token() == token
+    assert chain.fallback.asked.count("lock") == 1
+    assert chain.values == {}
+
+
+def test_a_token_that_comes_while_another_one_is_forgotten_stays(make_auth, replacing, clock, chain):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    old = auth.get_token()
+    exchange = auth._by_requests
+    seal = exchange._seal(exchange._secretkey.reveal(auth.host))
+    newer = seal.close(AccessToken("newer", clock.now(), clock.now() + DAY, b"", clock.wall() + 60.0))
+
+    class Late(Shelf):
+        def load(self, key):
+            chain.values[key] = newer
+            return super().load(key)
+
+    chain.fallback = Late()
+    visit = _shared.SharedStore(chain, clock, exchange.log).visit(seal)
+    visit.forget([(old, auth._source.token.dated)])
+    assert list(chain.values.values()) == [newer]
+
+
+def test_processes_meet_at_the_lock_of_a_store_that_they_can_read(make_auth, replacing):
+    def another(shelf):
+        store = seconds_share(Shelf(), 0.4)
+        store.values, store._locks, store.failing = shelf.values, shelf._locks, shelf.failing
+        return store
+
+    chains = [another(Shelf())]
+    chains[0].fail(OSError("not permitted"), "load")
+    chains[0].fallback = another(Shelf())
+    chains.append(another(chains[0]))
+    chains[1].fallback = another(chains[0].fallback)
+    auths = [make_auth(emulator=replacing, cache={}, store=chain) for chain in chains]
+    with replacing.hold() as gate:
+        threads = [threading.Thread(target=auth.get_token) for auth in auths]
+        threads[0].start()
+        gate.wait_for(1)
+        threads[1].start()
+        assert chains[1].fallback.waits.wait(PATIENCE)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert {auth.get_token() for auth in auths} == {replacing.token}
+    assert replacing.issued == 1
 
 
 def test_a_store_that_hangs_is_asked_once_while_the_lock_of_the_other_is_waited_for(
