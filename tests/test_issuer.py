@@ -266,6 +266,21 @@ def test_what_a_signal_handler_raises_is_not_taken_for_the_librarys(library, err
         signal.signal(signal.SIGTERM, before)
 
 
+@both
+def test_what_a_signal_handler_raised_before_has_no_part_in_a_failure(library):
+    def handle(*_arguments):
+        raise TimeoutError("of the handler")
+
+    former = signal.signal(signal.SIGTERM, handle)
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except TimeoutError:
+        with pytest.raises(TokenEndpointUnreachable):  # in this thread, whose context it is
+            Issuer("http://127.0.0.1:1", None).send(PATH, b"{}", 10.0, library)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
 def test_a_library_that_a_proxy_takes_and_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
