@@ -37,7 +37,7 @@ def token_store(store: TokenStore | None) -> TokenStore | None:
                 raise TypeError(f"{name} must have the methods of a TokenStore: load, save, delete and lock")
             checked_delay(getattr(link, "max_delay", MAX_DELAY))
         # All that a seal needs, now: a child forked in the middle of an import could never import it again.
-        require("cryptography", "cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf")
+        require("file", "cryptography", "cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf")
     return store
 
 

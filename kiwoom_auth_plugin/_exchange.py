@@ -211,8 +211,8 @@ class Exchange:
         with visit.lock(self._store.lease(self.timeout)):
             found = visit.find(_any) if cached is None else cached
             if found is None and not visit.has_seen_all:
-                why = "nothing was revoked: the token store cannot be read, and may hold a token"
-                raise KiwoomAuthError(f"{self._host}: {why}", host=self._host)
+                why = "nothing was revoked: a token store cannot be read, and may hold a token; try again in a while"
+                raise KiwoomAuthError(f"{self._host}: {why}", host=self._host, retryable=True)
             if found is not None:
                 token = Masked(found.value)
                 finds(found)

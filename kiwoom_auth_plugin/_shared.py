@@ -167,6 +167,8 @@ class Visit:
             What ``look`` has found; the lock is not held then.
         """
         token, give_up = None, time.monotonic() + max(0.0, _LONGEST_WAIT * lease - self._spent)
+        if not self.has_seen_all:  # what was lost once may come now
+            self._look()
         try:
             # First of those that can be read: there everybody meets, and sees what a holder has left.
             for place in sorted(self._places, key=lambda place: place not in self._seen):

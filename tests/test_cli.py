@@ -361,7 +361,9 @@ def test_revoke_says_that_it_could_not_look(account, kiwoom_auth):
     spoil(kept_in(kiwoom_auth), "token", "open to others")
     status, output, errors = kiwoom_auth("revoke")
     assert (status, output) == (1, "")
-    assert errors.endswith("nothing was revoked: the token store cannot be read, and may hold a token\n")
+    assert errors.endswith(
+        "nothing was revoked: a token store cannot be read, and may hold a token; try again in a while\n"
+    )
     assert account.tokens
 
 
@@ -549,7 +551,7 @@ def test_what_cannot_be_read_is_not_taken_for_nothing(account, kiwoom_auth):
         return done.stdout, done.stderr
 
     output, errors = command("revoke")
-    assert (output, ": nothing was revoked: the token store cannot be read" in errors) == ("", True)
+    assert (output, ": nothing was revoked: a token store cannot be read" in errors) == ("", True)
     assert account.tokens
     assert re.search(r"^token      unknown: .*FileStore", command("status")[0], re.MULTILINE)
     shown = json.loads(command("status", "--json")[0])
@@ -763,8 +765,13 @@ def test_each_official_code_is_explained_in_english_and_korean(kiwoom_auth, code
 
 
 def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
-    said = "인증에 실패했습니다[8005:Token이 유효하지 않습니다]"
-    assert kiwoom_auth("doctor", said)[1] == kiwoom_auth("doctor", "[8005]")[1] == kiwoom_auth("doctor", "8005")[1]
+    explained = kiwoom_auth("doctor", "8005")[1]
+    for said in (
+        "인증에 실패했습니다[8005:Token이 유효하지 않습니다]", "[8005]", " 8005\n", "return_code=8005",
+        '{"return_code": 8005}', '{"return_code":"8005","return_msg":""}',
+        '{"return_code":3,"return_msg":"로그인[CODE=8005, MESSAGE=..]"}',
+    ):  # fmt: skip
+        assert kiwoom_auth("doctor", said)[1] == explained
     for word in ("Token", "a-key8005", "8005a-key", "8005:a-key", "1234567"):
         status, output, errors = kiwoom_auth("doctor", word)
         assert (status, output) == (2, "")
@@ -850,9 +857,9 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
         serving.send_signal(signal_number)
         output, errors = serving.communicate(timeout=60)
     assert (serving.returncode, output) == (130, "")
-    without = f"no real-time API: {NO_WEBSOCKETS} (ModuleNotFoundError); install it: python -m pip install websockets"
+    without = f"no real-time API: {NO_WEBSOCKETS} (ModuleNotFoundError); install it: python -m pip install "
     assert errors.splitlines() == [
-        *([] if with_websocket else [without]),
+        *([] if with_websocket else [f'{without}"websockets>=15"']),
         f"a local Kiwoom serves {keys['KIWOOM_HOST']} until interrupted (Ctrl-C)",
         "1 au10001 HTTP 200",
         "2 au10001 HTTP 200",

@@ -230,7 +230,7 @@ def test_an_impossible_delay_is_named(directory, wrong):
 @pytest.mark.parametrize("package", ["cryptography", "filelock", "platformdirs"])
 def test_a_missing_library_is_named_at_construction(directory, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}.*kiwoom_auth_plugin\[file\]"):
+    with pytest.raises(ImportError, match=rf"the package {package}, .*pip install .*{package}>="):
         FileStore(directory)
 
 

@@ -191,14 +191,14 @@ def test_a_store_may_delay_an_exchange_by_up_to_a_minute(seconds):
 
 
 def test_a_library_that_is_missing_is_named_with_the_line_that_installs_it():
-    require("json", "os.path")
+    require("file", "json", "os.path")
     with pytest.raises(ImportError) as raised:
-        require("json", "a_library_that_nobody_has", "os", "os.path")
+        require("redis", "json", "a_library_that_nobody_has")
     assert raised.value.name == "a_library_that_nobody_has"
     assert raised.value.__cause__ is None
     assert str(raised.value) == (
         "a store needs the package a_library_that_nobody_has, which cannot be imported (ModuleNotFoundError); "
-        "install it: python -m pip install json a_library_that_nobody_has os"
+        'install it: python -m pip install "cryptography>=44.0.1" "redis>=5.0.1"'
     )
 
 

@@ -1,11 +1,14 @@
 """The arguments that are objects of the user's: what a cache and a store have to have, and what they need."""
 
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin._place import LONGEST_CHAIN
+from kiwoom_auth_plugin.stores._protocol import EXTRAS
 
 for library in ("cryptography", "filelock"):
     pytest.importorskip(library)
@@ -51,6 +54,12 @@ def test_the_last_of_a_chain_is_looked_at_too():
         auth_with(store=store)
 
 
+def test_what_is_to_be_installed_is_what_the_extras_take():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {extra: project["optional-dependencies"][extra] for extra in EXTRAS} == EXTRAS
+    assert "websockets>=15" in project["optional-dependencies"]["testing"]
+
+
 @pytest.mark.parametrize("missing", ["cryptography", "cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf"])
 def test_what_a_seal_needs_is_imported_at_construction(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
@@ -59,5 +68,5 @@ def test_what_a_seal_needs_is_imported_at_construction(monkeypatch, missing):
     assert raised.value.name == missing
     assert str(raised.value) == (
         f"a store needs the package {missing}, which cannot be imported (ModuleNotFoundError); "
-        "install it: python -m pip install cryptography"
+        'install it: python -m pip install "cryptography>=44.0.1" "filelock>=3.30" "platformdirs>=4"'
     )

@@ -323,5 +323,5 @@ def test_without_the_library_it_says_what_to_install(kiwoom_emulator, monkeypatc
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "kiwoom_auth_plugin.testing._websocket", raising=False)
     monkeypatch.setitem(sys.modules, "websockets", None)
-    with pytest.raises(ImportError, match=r"pip install websockets$"):
+    with pytest.raises(ImportError, match=r'pip install "websockets>=15"$'):
         _ = kiwoom_emulator.websocket.url

@@ -49,6 +49,10 @@ _KEY = hashlib.sha256(b"kiwoom-auth doctor").hexdigest()
 """Where it tries the store: always the same place, since each leaves the file of its lock behind."""
 
 
+_CODE = re.compile(
+    r"""^\s*([0-9]{4,6})\s*$|\[(?:CODE=)?([0-9]{4,6})[],:]|return_code"?\s*[:=]\s*"?([0-9]{4,6})\b""", re.ASCII
+)
+"""A code by itself, or in what Kiwoom says; other digits may be a key's."""
 _PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _NO_PROXY = "none"
 _OF_THE_WEBSOCKET = {805004: 8005}
@@ -83,10 +87,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _code(text: str) -> int:
     """The code in what was copied: ``8005``, or a message with ``[8005:`` in it."""
-    found = re.fullmatch(r"([0-9]{4,6})", text.strip()) or re.search(r"\[([0-9]{4,6})[]:]", text)
-    if found is None:
-        raise argparse.ArgumentTypeError("a code of Kiwoom's has four to six digits, such as 8005")
-    return int(found[1])
+    if found := _CODE.search(text):
+        return int(found[1] or found[2] or found[3])
+    raise argparse.ArgumentTypeError("a code of Kiwoom's has four to six digits, such as 8005")
 
 
 def run(arguments: argparse.Namespace) -> int:

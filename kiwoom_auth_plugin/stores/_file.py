@@ -38,7 +38,7 @@ class FileStore:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, max_delay: float = 2.0) -> None:
-        require("cryptography", "filelock", "platformdirs")
+        require("file", "cryptography", "filelock", "platformdirs")
         if directory is None:
             from platformdirs import user_cache_path  # noqa: PLC0415 - of an extra
 

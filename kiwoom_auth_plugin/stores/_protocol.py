@@ -101,10 +101,18 @@ def checked_delay(max_delay: float) -> float:
     return float(max_delay)
 
 
-def require(*modules: str) -> None:
+EXTRAS = {
+    "file": ["cryptography>=44.0.1", "filelock>=3.30", "platformdirs>=4"],
+    "redis": ["cryptography>=44.0.1", "redis>=5.0.1"],
+}
+"""What they take, as in pyproject.toml. Hints do not name the package: on PyPI it would be somebody else's."""
+
+
+def require(extra: str, *modules: str) -> None:
     """See to it that the libraries of an extra are installed.
 
     Args:
+        extra: of ``EXTRAS``.
         *modules: the names that they are imported by.
 
     Raises:
@@ -114,7 +122,7 @@ def require(*modules: str) -> None:
         try:
             import_module(module)
         except ImportError as error:
-            packages = " ".join(dict.fromkeys(name.partition(".")[0] for name in modules))
+            packages = " ".join(f'"{package}"' for package in EXTRAS[extra])
             raise ImportError(
                 f"a store needs the package {module}, which cannot be imported ({type(error).__name__}); "
                 f"install it: python -m pip install {packages}",

@@ -72,7 +72,7 @@ class RedisStore:
         *,
         max_delay: float = 2.0,
     ) -> None:
-        require("redis", "cryptography")
+        require("redis", "redis", "cryptography")
         if not has_methods(client, "getrange", "set", "delete", "eval"):
             raise TypeError("client must be a Redis client, such as redis.Redis(), with getrange, set, delete and eval")
         if hasattr(client, "execute"):

@@ -140,7 +140,7 @@ class WebSocketEndpoint:
         except ImportError as error:
             raise ImportError(
                 f"the WebSocket endpoint needs the package websockets, which cannot be imported "
-                f"({type(error).__name__}); install it: python -m pip install websockets",
+                f'({type(error).__name__}); install it: python -m pip install "websockets>=15"',
                 name="websockets",
             ) from None
         self._server = WebSocketServer(self._realtime, self._host, self._port, self._tls)
