@@ -82,6 +82,8 @@ class Place:
             if operation == "lock":
                 self._kept_told = None
             is_back = self._told.pop(operation, None) is not None
+            if is_back:
+                self._away_until = 0.0
         if is_back:
             again = f"the token store {self.name} is used again: {operation}"
             log.tell(Note(logging.INFO, "store.back", again, store=self.name))

@@ -167,8 +167,6 @@ class Visit:
             What ``look`` has found; the lock is not held then.
         """
         token, give_up = None, time.monotonic() + max(0.0, _LONGEST_WAIT * lease - self._spent)
-        if not self.has_seen_all:  # what was lost once may come now
-            self._look()
         try:
             # First of those that can be read: there everybody meets, and sees what a holder has left.
             for place in sorted(self._places, key=lambda place: place not in self._seen):
@@ -259,8 +257,11 @@ class Visit:
         return self._holding is not None and self._holding.place is place
 
     def _look(self) -> None:
-        asked = {place: self._load(place) for place in self._places}
-        self._seen = {place: cast("AccessToken | None", work.answer) for place, work in asked.items() if work}
+        self._seen = {}
+        for _ in range(2):  # what is lost once may come the next time
+            for place in self._places:
+                if place not in self._seen and (work := self._load(place)):
+                    self._seen[place] = cast("AccessToken | None", work.answer)
 
     def _load(self, place: Place) -> Work | None:
         def load(store: TokenStore) -> AccessToken | None:

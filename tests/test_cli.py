@@ -768,6 +768,7 @@ def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
     explained = kiwoom_auth("doctor", "8005")[1]
     for said in (
         "인증에 실패했습니다[8005:Token이 유효하지 않습니다]", "[8005]", " 8005\n", "return_code=8005",
+        "{'return_code': 8005}", "(8005)", "http://127.0.0.1:1: 8005 (HTTP 200, code 8005)",
         '{"return_code": 8005}', '{"return_code":"8005","return_msg":""}',
         '{"return_code":3,"return_msg":"로그인[CODE=8005, MESSAGE=..]"}',
     ):  # fmt: skip

@@ -755,6 +755,22 @@ def test_a_store_that_fails_to_do_one_thing_takes_a_new_token_all_the_same(
     assert len(warnings(caplog)) == 1
 
 
+class Flapping(Shelf):
+    """Loses every other read."""
+
+    def load(self, key):
+        self.failing = {"load": ConnectionError("reset")} if self.asked.count("load") % 2 == 0 else {}
+        return super().load(key)
+
+
+def test_a_read_that_is_lost_once_is_no_reason_to_issue_nor_not_to_revoke(make_auth, replacing, clock, caplog):
+    shelf = Flapping()
+    auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=shelf) for _ in range(3)]
+    assert auths[0].get_token() == auths[1].get_token() == replacing.token
+    auths[2].revoke()
+    assert (replacing.token, replacing.issued) == (None, 1)
+
+
 @pytest.mark.parametrize("unread", ["store", "fallback"])
 def test_who_cannot_see_whether_there_is_a_token_to_revoke_says_so(make_auth, replacing, clock, chain, unread):
     failing = chain if unread == "store" else chain.fallback

@@ -50,7 +50,8 @@ _KEY = hashlib.sha256(b"kiwoom-auth doctor").hexdigest()
 
 
 _CODE = re.compile(
-    r"""^\s*([0-9]{4,6})\s*$|\[(?:CODE=)?([0-9]{4,6})[],:]|return_code"?\s*[:=]\s*"?([0-9]{4,6})\b""", re.ASCII
+    r"""^\s*([0-9]{4,6})\s*$|[(\[](?:CODE=)?([0-9]{4,6})[\]),:]|code['"]?(?:\s*[:=]\s*['"]?|\s)([0-9]{4,6})\b""",
+    re.ASCII,
 )
 """A code by itself, or in what Kiwoom says; other digits may be a key's."""
 _PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
