@@ -2,9 +2,9 @@
 
 import logging
 import math
-import random
 from collections.abc import Callable, Iterable
 from functools import partial
+from random import SystemRandom
 from typing import Protocol, TypeVar
 
 from . import _au10001, _au10002
@@ -20,6 +20,7 @@ from ._token import AccessToken
 from .errors import KiwoomAuthError
 
 _T = TypeVar("_T")
+random = SystemRandom()  # as in _refresh
 
 ATTEMPTS = 3
 _FIRST_PAUSE = 0.5
@@ -284,5 +285,5 @@ def _any(_token: AccessToken) -> bool:
 
 def _pause(number: int, failure: KiwoomAuthError) -> float:
     """Seconds before the next attempt: 0.5 doubling, up to twice that by chance, and what the server asked for."""
-    backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + random.random())  # noqa: S311 - spreads callers, hides nothing
+    backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + random.random())
     return max(backoff, failure.retry_after or 0.0)

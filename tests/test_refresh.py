@@ -1,6 +1,7 @@
 """A refresh runs in the background: one at a time, and nobody waits for it or notices it."""
 
 import logging
+import random
 import statistics
 import threading
 
@@ -32,6 +33,12 @@ class Both:
     def advance(self, seconds):
         self._clock.advance(seconds)
         self._kiwoom.clock.advance(seconds)
+
+
+def test_what_spreads_refreshes_is_not_what_a_program_seeds():
+    before = random.getstate()
+    _refresh.Refresh().draw()
+    assert random.getstate() == before
 
 
 @pytest.fixture(params=["same", "replace"])
