@@ -1,9 +1,10 @@
 """Mutation testing: breaks the package in a thousand small ways and sees whether the tests notice (tox -e mutants).
 
-    python tests/mutation/run.py [--children N] [MODULE ...]        such as _answer or stores/_redis; default: all
+    python tests/mutation/run.py [--children N] [MODULE[:FUNCTION,...] ...]      such as _answer stores/_redis:load,save
 
-For each module mutmut works in a copy of the checkout, with those test files that are there to judge the module: who
-breaks a module is to be told by its own tests, and the whole suite for each of thousands of mutants would take weeks.
+For each module, or for all of them, mutmut works in a copy of the checkout, with those test files that are there to
+judge the module: who breaks a module is to be told by its own tests, and the whole suite for each of thousands of
+mutants would take weeks. Where functions are named (``*`` is anything) the others of the module are left whole.
 A mutant that survives is a fault of the tests, or is listed in ``survivors.txt`` with the reason why it is none.
 
 Fails where a mutant survives that is not listed, or where less than 95 % of all are killed.
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,8 +155,8 @@ def accepted() -> dict[Change, str]:
     return listed
 
 
-def judge(module: str, children: int, work: Path) -> Score:
-    """Let mutmut break one module."""
+def judge(module: str, functions: list[str], children: int, work: Path) -> Score:
+    """Let mutmut break some functions of a module."""
     tree = work / module.replace("/", ".")
     shutil.rmtree(tree, ignore_errors=True)
     (tree / "mutants").mkdir(parents=True)  # on the path from the start: Python remembers which folders do not exist
@@ -167,10 +169,12 @@ def judge(module: str, children: int, work: Path) -> Score:
     tests = "\n    ".join(f"tests/test_{name}.py" for name in JUDGES[module].split())
     with (tree / "setup.cfg").open("a") as file:
         file.write(CONFIGURATION.format(package=PACKAGE, module=module, tests=tests))
-    done = mutmut(tree, "run", "--max-children", str(children))
+    wanted = [f"{PACKAGE}.{module.replace('/', '.')}.x*{function}__mutmut_*" for function in functions]
+    done = mutmut(tree, "run", "--max-children", str(children), *wanted)
     (tree / "mutmut.log").write_text(done)
     results = tree / "mutants" / PACKAGE / f"{module}.py.meta"
     exits = json.loads(results.read_text())["exit_code_by_key"] if results.exists() else {}
+    exits = {name: code for name, code in exits.items() if any(fnmatchcase(name, one) for one in wanted)}
     if not exits or not set(exits.values()) <= set(STATUSES):
         said = re.sub(r"[⠀-⣿] [\w ]+\n", "", done)
         sys.exit(f"{module}: mutmut did not get through, exit codes are {set(exits.values())}:\n{said[-3000:]}")
@@ -212,19 +216,21 @@ def change_of(module: str, name: str, shown: str) -> Change:
 
 def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(JUDGES)}")
+    parser.add_argument("modules", nargs="*", metavar="MODULE[:FUNCTION,...]", help=f"of {', '.join(JUDGES)}")
     parser.add_argument("--children", type=int, default=os.cpu_count(), help="mutants that are judged at a time")
     parser.add_argument("--work", type=Path, default=None, help="where mutmut's copies stay; default: nowhere")
     options = parser.parse_args()
-    if unknown := set(options.modules) - set(JUDGES):
+    named = [name.partition(":") for name in options.modules or JUDGES]
+    modules = {module: (functions or "*").split(",") for module, _, functions in named}
+    if unknown := set(modules) - set(JUDGES):
         parser.error(f"no test file is there to judge {', '.join(unknown)}")
     listed = accepted()
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
         work = options.work or Path(temporary)
         scores = {}
         print(f"{'module':20}{'mutants':>8}{'killed':>8}{'time-out':>9}{'listed':>8}{'unlisted':>9}{'score':>8}")
-        for module in options.modules or JUDGES:
-            score = scores[module] = judge(module, options.children, work)
+        for module, functions in modules.items():
+            score = scores[module] = judge(module, functions, options.children, work)
             show(module, score, listed)
     total = Score(
         sum((score.statuses for score in scores.values()), Counter()),
@@ -233,7 +239,8 @@ def main() -> None:
     show("all", total, listed)
     left = Counter(change for _name, change in total.survivors)
     for change in listed:
-        if change.module in scores and change not in left:
+        judged = any(fnmatchcase(change.function, f"*{function}") for function in modules.get(change.module, ()))
+        if judged and change not in left:
             print(f"\nlisted, but did not survive:\n{change}")
     unlisted = [(name, change) for name, change in total.survivors if change not in listed]
     for name, change in unlisted:
