@@ -19,7 +19,10 @@ _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 _mutex = lock_for_the_process()
 _REMEMBERED = 256
 _ours: OrderedDict[bytes, None] = OrderedDict()
-"""Digests of the tokens that this process has had lately."""
+"""Digests of the tokens that this process has had lately.
+
+In no LRUCache: a signal handler that raises between two of its steps can leave it raising KeyError ever after.
+"""
 
 
 @dataclass(frozen=True, slots=True)
