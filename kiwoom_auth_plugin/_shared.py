@@ -129,7 +129,7 @@ class Visit:
         latest = max(wanted, key=lambda token: token.dated)
         # Without the lock a store that is asked first is not written to: somebody may be about to do it.
         behind = [place for place, token in self._seen.items() if token is None or token.dated < latest.dated]
-        self._is_behind = self._places[0] in behind and self._is_open(self._places[0])
+        self._is_behind = self._places[0] in behind
         self._save(latest, [place for place in behind if place is not self._places[0] or self._holds(place)])
         return latest
 

@@ -771,6 +771,13 @@ def test_a_read_that_is_lost_once_is_no_reason_to_issue_nor_not_to_revoke(make_a
     assert (replacing.token, replacing.issued) == (None, 1)
 
 
+def test_a_read_that_fails_is_tried_once_more_and_not_for_ever(make_auth, replacing, clock, shelf):
+    exchange = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)._by_requests
+    shelf.fail(ConnectionError("reset"), "load")
+    exchange._store.visit(exchange._seal("the secretkey")).find(lambda _token: True)
+    assert shelf.asked == ["load", "load"]
+
+
 @pytest.mark.parametrize("unread", ["store", "fallback"])
 def test_who_cannot_see_whether_there_is_a_token_to_revoke_says_so(make_auth, replacing, clock, chain, unread):
     failing = chain if unread == "store" else chain.fallback
@@ -1497,6 +1504,18 @@ def test_the_fallback_keeps_processes_together_while_the_store_is_away(make_auth
     auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=chain) for _ in range(3)]
     assert {auth.get_token() for auth in auths} == {replacing.token}
     assert attempts(replacing) == 1
+
+
+def test_stores_that_hang_take_together_what_the_first_may_take(make_auth, replacing, clock, chain, caplog):
+    chain.max_delay = 0.2
+    for store in (chain, chain.fallback):
+        store.hang("load")
+    make_auth(emulator=replacing, clock=clock, cache={}, store=chain, timeout=0.5).get_token()
+    assert [warning.partition("load: ")[2].partition(";")[0] for warning in warnings(caplog)] == [
+        "it did not answer within 0.1 seconds"
+    ] * 2
+    for store in (chain, chain.fallback):
+        store.go_on.set()
 
 
 def test_the_warning_of_a_store_that_is_away_names_what_is_used_in_its_place(
