@@ -4,10 +4,10 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from random import SystemRandom
 from typing import Protocol, TypeVar
 
 from . import _au10001, _au10002
+from ._chance import chance
 from ._clock import Clock
 from ._interrupts import is_an_interrupt
 from ._issuer import Issuer, Library
@@ -20,7 +20,6 @@ from ._token import AccessToken
 from .errors import KiwoomAuthError
 
 _T = TypeVar("_T")
-random = SystemRandom()  # as in _refresh
 
 ATTEMPTS = 3
 _FIRST_PAUSE = 0.5
@@ -212,7 +211,7 @@ class Exchange:
         with visit.lock(self._store.lease(self.timeout)):
             found = visit.find(_any) if cached is None else cached
             if found is None and not visit.has_seen_all:
-                why = "nothing was revoked: a token store cannot be read, and may hold a token; try again in a while"
+                why = "nothing was revoked: a token store cannot be read (the log says why), and may hold a token"
                 raise KiwoomAuthError(f"{self._host}: {why}", host=self._host, retryable=True)
             if found is not None:
                 token = Masked(found.value)
@@ -285,5 +284,5 @@ def _any(_token: AccessToken) -> bool:
 
 def _pause(number: int, failure: KiwoomAuthError) -> float:
     """Seconds before the next attempt: 0.5 doubling, up to twice that by chance, and what the server asked for."""
-    backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + random.random())
+    backoff = _FIRST_PAUSE * 2.0 ** (number - 1) * (1 + chance.random())
     return max(backoff, failure.retry_after or 0.0)

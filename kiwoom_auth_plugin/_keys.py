@@ -16,8 +16,9 @@ from .errors import KiwoomAuthError
 _T = TypeVar("_T")
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_KEY = re.compile(r"[\w+=~-]{32,}", re.ASCII)
-"""What a key looks like, and a piece of a path hardly does."""
+KEY_LENGTH = 32
+"""Characters that a key of Kiwoom's has at least; neither a piece of a path nor a host without a domain is so long."""
+_KEY = re.compile(rf"[\w+=~-]{{{KEY_LENGTH},}}", re.ASCII)
 _FILE_LIMIT = 64 * 1024
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 

@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
+from ._keys import KEY_LENGTH
+
 REAL_HOST = "https://api.kiwoom.com"
 MOCK_HOST = "https://mockapi.kiwoom.com"
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _KIWOOM_NAMES = frozenset({"api.kiwoom.com", "mockapi.kiwoom.com"})
-_KEY_LENGTH = 32
-"""Characters that a key of Kiwoom's has at least, and that no name of a host without a domain has."""
 _HOST_ARGUMENT = re.compile(
     r"(?:(?P<scheme>https?)://)?"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?))"
@@ -97,8 +97,8 @@ def _read(host: str) -> Origin:
     if origin is None:
         raise ValueError(
             "host must be an https origin such as 'https://api.kiwoom.com', a loopback http origin such as "
-            "'http://127.0.0.1:8080', or a bare host name (without a dot: of up to 31 characters); without user name, "
-            "path, query or fragment"
+            f"'http://127.0.0.1:8080', or a bare host name (without a dot: of up to {KEY_LENGTH - 1} characters); "
+            "without user name, path, query or fragment"
         )
     if not 0 < origin.port < 1 << 16:
         del origin
@@ -126,7 +126,7 @@ def _parsed(host: str) -> Origin | None:
 def _is_a_host(name: str) -> bool:
     """Whether the name is of a length that DNS has (RFC 1035, section 2.3.4), and no key in the wrong place."""
     labels = name.split(".")
-    if len(labels) == 1 and len(name) >= _KEY_LENGTH:
+    if len(labels) == 1 and len(name) >= KEY_LENGTH:
         return False
     return len(name) <= 253 and all(0 < len(label) <= 63 for label in labels)  # noqa: PLR2004 - of the RFC
 

@@ -7,18 +7,19 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
-
-import cachetools
+from typing import Any, Generic, TypeVar
 
 from ._backlog import Backlog
 from ._event import Event
 from ._interrupts import is_an_interrupt
 from ._locks import lock_for_the_process
 from ._log import Log, Note
+from ._recent import Recent
 from ._threads import NoThread, start
 from .stores import TokenStore
 from .stores._protocol import Lock
+
+_T = TypeVar("_T")
 
 MAX_DELAY = 2.0
 """Seconds that a store may delay an exchange if it does not say."""
@@ -57,7 +58,7 @@ class Place:
         self._pause = 0.0
         self._is_down = False
         self._told: dict[str, float] = {}
-        self._stuck: list[tuple[float, Work]] = []
+        self._stuck: list[tuple[float, Work[Any]]] = []
         self._stuck_for = STUCK_FOR_GOOD
         self._kept: dict[tuple[str, float], float] = {}
         self._kept_told: float | None = None
@@ -88,7 +89,7 @@ class Place:
             again = f"the token store {self.name} is used again: {operation}"
             log.tell(Note(logging.INFO, "store.back", again, store=self.name))
 
-    def fails(self, log: Log, now: float, operation: str, why: str, work: "Work | None") -> None:
+    def fails(self, log: Log, now: float, operation: str, why: str, work: "Work[Any] | None") -> None:
         """It has failed to do something; an outage is one warning, whatever is tried meanwhile, and however often.
 
         So is a single operation that fails while others work.
@@ -127,7 +128,7 @@ class Place:
             return now < self._kept.get((key, lease), 0.0)
 
 
-_known: cachetools.LRUCache[Any, Place] = cachetools.LRUCache(64)
+_known: Recent[Any, Place] = Recent(64)
 
 
 def place_of(store: TokenStore) -> Place:
@@ -141,8 +142,8 @@ def place_of(store: TokenStore) -> Place:
                 raise
             key = id(store)
             place = _known.get(key)
-        if place is None:
-            place = _known[key] = Place(store)
+        place = place or Place(store)
+        _known.keep(key, place)
         return place
 
 
@@ -156,16 +157,16 @@ def chain(store: TokenStore) -> list[TokenStore]:
     return stores
 
 
-class Work:
+class Work(Generic[_T]):
     """What a store does for us, in a thread that is left to itself if it takes too long.
 
     Args:
         do: is called in that thread.
     """
 
-    def __init__(self, do: Callable[[], object]) -> None:
+    def __init__(self, do: Callable[[], _T]) -> None:
         self._do = do
-        self.answer: object = None
+        self.answer: _T | None = None
         self.error: BaseException | None = None
         # A daemon: a store that hangs does not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="kiwoom-auth-store", daemon=True)
@@ -203,7 +204,7 @@ class Work:
             self.error = error
 
 
-class Holding(Work):
+class Holding(Work[None]):
     """A store's lock, waited for and held.
 
     Args:

@@ -1,10 +1,8 @@
 """When the present token is refreshed: in the background, before its deadline, one refresh at a time."""
 
-from random import SystemRandom
-
+from ._chance import chance
 from ._token import AccessToken
 
-random = SystemRandom()  # Python's own is the program's, which may seed it, so that all of its kind would draw alike
 REFRESH_PAUSE = 30.0
 """Seconds between refreshes after one that failed."""
 SAME_TOKEN_PAUSE = 7 * 86_400.0
@@ -32,7 +30,7 @@ class Refresh:
 
     def draw(self) -> None:
         """There is another present token."""
-        self._share = random.uniform(0.5, 1.0)
+        self._share = chance.uniform(0.5, 1.0)
 
     def succeed(self, now: float, *, same: bool) -> None:
         """A refresh has brought a token, the same one or another."""

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from ._backlog import Backlog
 from ._clock import Clock
@@ -19,6 +19,7 @@ from ._threads import NoThread
 from ._token import AccessToken
 from .stores import TokenStore
 
+_T = TypeVar("_T")
 Takes: TypeAlias = Callable[[AccessToken], bool]
 
 _LONGEST_WAIT = 2.2
@@ -88,8 +89,8 @@ class Visit:
         self._share = max_delay / len(places)
         self._left = dict.fromkeys(places, self._share)
         self._used: set[Place] = set()
-        """Stores that were not away, or no longer, when they were asked."""
-        self._seen: dict[Place, AccessToken | None] = dict.fromkeys(places)
+        """Stores that have been asked: they were not away then."""
+        self._seen: dict[Place, AccessToken | None] = {}
         """What was in the stores when they were last looked at, without those that could not be read."""
         self._holding: Holding | None = None
         self._is_behind = False
@@ -128,9 +129,10 @@ class Visit:
             return None
         latest = max(wanted, key=lambda token: token.dated)
         # Without the lock a store that is asked first is not written to: somebody may be about to do it.
+        first, held = self._places[0], self._holding and self._holding.place
         behind = [place for place, token in self._seen.items() if token is None or token.dated < latest.dated]
-        self._is_behind = self._places[0] in behind
-        self._save(latest, [place for place in behind if place is not self._places[0] or self._holds(place)])
+        self._is_behind = first in behind
+        self._save(latest, [place for place in behind if place is not first or place is held])
         return latest
 
     @property
@@ -149,7 +151,7 @@ class Visit:
             latest[value] = max(dated, latest.get(value, -math.inf))
         for place in self._places:
             work = self._load(place)
-            token = cast("AccessToken | None", work.answer) if work else None
+            token = work.answer if work else None
             if token is not None and token.dated <= latest.get(token.value, -math.inf):
                 self._ask(place, "delete", partial(place.store.delete, self._seal.key))
 
@@ -166,6 +168,8 @@ class Visit:
         Yields:
             What ``look`` has found; the lock is not held then.
         """
+        if not self._seen:
+            self._look()
         token, give_up = None, time.monotonic() + max(0.0, _LONGEST_WAIT * lease - self._spent)
         try:
             # First of those that can be read: there everybody meets, and sees what a holder has left.
@@ -246,24 +250,17 @@ class Visit:
 
     def _is_open(self, place: Place) -> bool:
         # What fails in one way is still tried in the others: a store that cannot be read may take a new token.
-        if not place.is_away(self._clock.monotonic()):
-            self._used.add(place)
-        return place in self._used and self._left[place] > 0
+        is_away = place.is_away(self._clock.monotonic())
+        return (place in self._used or not is_away) and self._left[place] > 0
 
     def _is_lock_open(self, place: Place, lease: float) -> bool:
         return self._is_open(place) and not place.is_lock_kept(self._clock.monotonic(), self._seal.key, lease)
 
-    def _holds(self, place: Place) -> bool:
-        return self._holding is not None and self._holding.place is place
-
     def _look(self) -> None:
-        self._seen = {}
-        for _ in range(2):  # what is lost once may come the next time
-            for place in self._places:
-                if place not in self._seen and (work := self._load(place)):
-                    self._seen[place] = cast("AccessToken | None", work.answer)
+        looked = {place: self._load(place) for place in self._places}
+        self._seen = {place: work.answer for place, work in looked.items() if work}
 
-    def _load(self, place: Place) -> Work | None:
+    def _load(self, place: Place) -> Work[AccessToken | None] | None:
         def load(store: TokenStore) -> AccessToken | None:
             value = cast("object", store.load(self._seal.key))
             if value is None:
@@ -272,7 +269,7 @@ class Visit:
                 raise OSError(errno.EINVAL, "load must return bytes or None")
             return self._seal.open(bytes(cast("bytes", value)))
 
-        return self._ask(place, "load", partial(load, place.store))
+        return self._ask(place, "load", partial(load, place.store), again=True)  # what is lost once may come then
 
     def _save(self, token: AccessToken, places: Sequence[Place]) -> None:
         def save(store: TokenStore) -> None:
@@ -281,8 +278,8 @@ class Visit:
         for place in places:
             self._ask(place, "save", partial(save, place.store))
 
-    def _ask(self, place: Place, operation: str, do: Callable[[], object]) -> Work | None:
-        """Have a store do something; None where it is away, fails, or takes too long.
+    def _ask(self, place: Place, operation: str, do: Callable[[], _T], *, again: bool = False) -> Work[_T] | None:
+        """Have a store do something, ``again`` if it fails; None where it is away, fails, or takes too long.
 
         Sealing and opening are part of it: they happen in a thread that no signal handler interrupts.
         """
@@ -299,12 +296,15 @@ class Visit:
             self._fails(place, operation, self._too_slow, work)
             return None
         if work.error is not None:
+            if again and self._left[place] > 0:
+                return self._ask(place, operation, do)
             self._fails(place, operation, words(work.error))
             return None
         place.works(self._log, operation)
         return work
 
-    def _begin(self, work: Work, place: Place, operation: str) -> bool:
+    def _begin(self, work: Work[Any], place: Place, operation: str) -> bool:
+        self._used.add(place)
         try:
             work.start()
         except NoThread as refusal:
@@ -317,5 +317,5 @@ class Visit:
     def _too_slow(self) -> str:
         return f"it did not answer within {self._share:g} seconds; see whether its server or file system hangs"
 
-    def _fails(self, place: Place, operation: str, why: str, work: Work | None = None) -> None:
+    def _fails(self, place: Place, operation: str, why: str, work: Work[Any] | None = None) -> None:
         place.fails(self._log, self._clock.monotonic(), operation, why, work)

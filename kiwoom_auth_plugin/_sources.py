@@ -12,6 +12,7 @@ from ._flights import mutex
 from ._keys import Told
 from ._locks import Renewed, lock_for_the_process
 from ._log import Log
+from ._recent import Recent
 from ._source import TokenSource
 
 _default_mutex = Renewed(lock_for_the_process())
@@ -19,7 +20,7 @@ _mutexes: weakref.WeakValueDictionary[int, Renewed] = weakref.WeakValueDictionar
 _turns: weakref.WeakValueDictionary[Hashable, Turn] = weakref.WeakValueDictionary()
 _sources: weakref.WeakValueDictionary[Hashable, TokenSource] = weakref.WeakValueDictionary()
 # Auth objects may live for one call only: what a source has learnt of failures must outlive them.
-_recent: cachetools.LRUCache[Hashable, TokenSource] = cachetools.LRUCache(1024)
+_recent: Recent[Hashable, TokenSource] = Recent(1024)
 # What these hold is looked up at once. Any other mapping may be slow, and this may be an event loop's thread.
 _PROMPT = frozenset({dict, cachetools.LRUCache, cachetools.TTLCache, cachetools.TLRUCache})
 
@@ -42,7 +43,7 @@ def source_for(
     with mutex:
         source = _sources.get(key)
         if source is not None:
-            _recent[key] = source
+            _recent.keep(key, source)
             return source
         slot = Slot(where, (Told(appkey), host), clock, _mutexes.setdefault(id(where), Renewed()))
         turn = _turns.setdefault((id(where), appkey, host), Turn())
@@ -51,5 +52,6 @@ def source_for(
         # Not under the mutex: a fork takes the locks in an order of its own.
         made.token = slot.look_up(secret_identity, log)
     with mutex:
-        source = _recent[key] = _sources.setdefault(key, made)
+        source = _sources.setdefault(key, made)
+        _recent.keep(key, source)
     return source

@@ -1,13 +1,13 @@
 """An access token as this process holds it."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, cast
 
 from ._keys import Masked, digest
 from ._locks import lock_for_the_process
+from ._recent import Recent
 
 LAST_MOMENT = 2.0
 """Seconds: dates are whole ones, so by such a while a server may take a token for dead before, or after, we do."""
@@ -17,12 +17,8 @@ LONGEST_LIFE = 25 * 3600.0
 _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 _mutex = lock_for_the_process()
-_REMEMBERED = 256
-_ours: OrderedDict[bytes, None] = OrderedDict()
-"""Digests of the tokens that this process has had lately.
-
-In no LRUCache: a signal handler that raises between two of its steps can leave it raising KeyError ever after.
-"""
+_ours: Recent[bytes, None] = Recent(256)
+"""Digests of the tokens that this process has had lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +41,7 @@ class AccessToken:
 
     def __post_init__(self) -> None:
         with _mutex:
-            ours = digest(self.value)
-            _ours[ours] = None
-            _ours.move_to_end(ours)
-            while len(_ours) > _REMEMBERED:
-                _ours.popitem(last=False)
+            _ours.keep(digest(self.value), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.value, self.issued_at, self.deadline, self.secret_digest, self.dated)

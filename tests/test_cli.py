@@ -326,6 +326,13 @@ def test_status_shows_until_when_the_token_is_kept(account, kiwoom_auth):
 # revoke
 
 
+def test_revoke_leaves_nothing_behind_where_nothing_was(account, kiwoom_auth):
+    directory = json.loads(kiwoom_auth("status", "--json")[1])["directory"]
+    assert kiwoom_auth("revoke") == (0, "nothing to revoke: no token is kept\n", "")
+    assert not Path(directory).exists()
+    assert account.journal == []
+
+
 def test_revoke_revokes_what_is_kept(account, kiwoom_auth):
     kiwoom_auth("token")
     assert kiwoom_auth("revoke") == (0, "revoked\n", "")
@@ -362,7 +369,7 @@ def test_revoke_says_that_it_could_not_look(account, kiwoom_auth):
     status, output, errors = kiwoom_auth("revoke")
     assert (status, output) == (1, "")
     assert errors.endswith(
-        "nothing was revoked: a token store cannot be read, and may hold a token; try again in a while\n"
+        "nothing was revoked: a token store cannot be read (the log says why), and may hold a token\n"
     )
     assert account.tokens
 
@@ -770,7 +777,7 @@ def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
         "인증에 실패했습니다[8005:Token이 유효하지 않습니다]", "[8005]", " 8005\n", "return_code=8005",
         "{'return_code': 8005}", "(8005)", "http://127.0.0.1:1: 8005 (HTTP 200, code 8005)",
         '{"return_code": 8005}', '{"return_code":"8005","return_msg":""}',
-        '{"return_code":3,"return_msg":"로그인[CODE=8005, MESSAGE=..]"}',
+        '{"return_code":3,"return_msg":"로그인[CODE=8005, MESSAGE=..]"}', "CODE=8005", "Code: 8005",
     ):  # fmt: skip
         assert kiwoom_auth("doctor", said)[1] == explained
     for word in ("Token", "a-key8005", "8005a-key", "8005:a-key", "1234567"):

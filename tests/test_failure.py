@@ -142,7 +142,7 @@ def test_what_stays_is_not_tried_again(make_auth, kiwoom_emulator, clock, answer
 
 @pytest.mark.parametrize(("chance", "pauses"), [(0.0, [0.5, 1.0]), (0.5, [0.75, 1.5]), (0.999, [0.9995, 1.999])])
 def test_pauses_double_and_are_stretched_by_chance(make_auth, kiwoom_emulator, clock, monkeypatch, chance, pauses):
-    monkeypatch.setattr(_exchange.random, "random", lambda: chance)
+    monkeypatch.setattr(_exchange.chance, "random", lambda: chance)
     kiwoom_emulator.script(TOKEN, ERROR_500, ERROR_500)
     make_auth(clock=clock).get_token()
     assert clock.slept == pytest.approx(pauses)

@@ -173,8 +173,8 @@ def test_a_chain_of_fallbacks_has_an_end(length):
 def test_a_store_that_does_again_what_it_had_failed_to_do_is_no_longer_left_alone(log):
     place = Place(Shelf())
     place.fails(log, 0.0, "load", "reset", None)
-    assert place.is_away(1.0)
+    assert place.is_away(0.5)
     place.works(log, "save")  # that says nothing of the other
-    assert place.is_away(1.0)
+    assert place.is_away(0.5)
     place.works(log, "load")
-    assert not place.is_away(1.0)
+    assert not place.is_away(0.5)

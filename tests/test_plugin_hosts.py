@@ -1,7 +1,6 @@
 """The right place only: which calls get the token, which are refused, which are left alone."""
 
 import pickle
-from collections import OrderedDict
 from contextlib import aclosing
 
 import httpx
@@ -9,6 +8,7 @@ import pytest
 import requests
 
 from kiwoom_auth_plugin import MOCK_HOST, REAL_HOST, HostMismatch, KiwoomBearerAuth, _sources, _token
+from kiwoom_auth_plugin._recent import Recent
 from kiwoom_auth_plugin._token import AccessToken
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
@@ -181,7 +181,7 @@ class Pickling(dict):
 def test_it_loses_one_that_another_process_has_left_in_the_cache(make_auth, monkeypatch, later):
     cache = Pickling()
     make_auth(cache=cache).get_token()
-    monkeypatch.setattr(_token, "_ours", OrderedDict())
+    monkeypatch.setattr(_token, "_ours", Recent(256))
     monkeypatch.setattr(_sources, "_sources", {})
     auth = make_auth(cache=cache)
     signed = auth(requests.Request("POST", auth.host + TR).prepare())
@@ -200,7 +200,7 @@ def test_it_loses_one_that_is_written_in_another_way(open_client, auth, form, ki
 
 
 def test_a_token_that_is_seen_again_is_remembered_for_longer(auth, monkeypatch):
-    monkeypatch.setattr(_token, "_REMEMBERED", 2)
+    monkeypatch.setattr(_token, "_ours", Recent(2))
     prepared = requests.Request(
         "POST", "https://example.com/", headers={"Authorization": "Bearer seen-twice"}
     ).prepare()
@@ -210,7 +210,7 @@ def test_a_token_that_is_seen_again_is_remembered_for_longer(auth, monkeypatch):
 
 
 def test_it_loses_the_present_one_however_many_there_were(auth, monkeypatch):
-    monkeypatch.setattr(_token, "_REMEMBERED", 2)
+    monkeypatch.setattr(_token, "_ours", Recent(2))
     signed = auth(requests.Request("POST", auth.host + TR).prepare())
     signed.url = "https://example.com/"
     for number in range(3):

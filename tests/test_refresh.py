@@ -1,7 +1,6 @@
 """A refresh runs in the background: one at a time, and nobody waits for it or notices it."""
 
 import logging
-import random
 import statistics
 import threading
 
@@ -35,12 +34,6 @@ class Both:
         self._kiwoom.clock.advance(seconds)
 
 
-def test_what_spreads_refreshes_is_not_what_a_program_seeds():
-    before = random.getstate()
-    _refresh.Refresh().draw()
-    assert random.getstate() == before
-
-
 @pytest.fixture(params=["same", "replace"])
 def kiwoom(request):
     with KiwoomEmulator(reissue=request.param) as emulator:
@@ -56,7 +49,7 @@ def replacing():
 @pytest.fixture(autouse=True)
 def no_jitter(monkeypatch):
     """Refreshes are tried from the whole margin on, unless a test says otherwise."""
-    monkeypatch.setattr(_refresh.random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(_refresh.chance, "uniform", lambda _low, high: high)
 
 
 @pytest.fixture
@@ -254,7 +247,7 @@ def test_the_margin_is_shortened_by_chance_to_half_of_it_at_most(replacing, make
         asked.append((low, high))
         return chance
 
-    monkeypatch.setattr(_refresh.random, "uniform", uniform)
+    monkeypatch.setattr(_refresh.chance, "uniform", uniform)
     both = Both(replacing, clock)
     auth = make_auth(emulator=replacing, clock=clock)
     auth.get_token()

@@ -1,7 +1,10 @@
 """When a refresh is due: to the second, and again for each token that a refresh has brought."""
 
+import random
+
 import pytest
 
+from kiwoom_auth_plugin import KiwoomAuthError, _exchange
 from kiwoom_auth_plugin._refresh import REFRESH_PAUSE, SAME_TOKEN_PAUSE, Refresh
 from kiwoom_auth_plugin._token import AccessToken
 
@@ -32,7 +35,7 @@ def test_a_schedule_that_is_new_does_not_wait():
 @pytest.mark.parametrize("chance", [0.5, 0.75, 1.0])
 def test_every_token_that_a_refresh_brings_is_refreshed_within_its_own_margin(monkeypatch, chance):
     """Not the first one only: else the callers of the second day would wait for an issue."""
-    monkeypatch.setattr("kiwoom_auth_plugin._refresh.random.uniform", lambda _low, _high: chance)
+    monkeypatch.setattr("kiwoom_auth_plugin._refresh.chance.uniform", lambda _low, _high: chance)
     schedule, now = Refresh(), 1_700_000_000.0
     for _day in range(5):
         token = token_at(now)
@@ -59,3 +62,10 @@ def test_the_same_token_is_not_asked_for_again():
     begun = DAY - MARGIN
     schedule.succeed(begun, same=True)
     assert first_due(schedule, token, (begun, DAY, begun + SAME_TOKEN_PAUSE - 0.001)) is None
+
+
+@pytest.mark.parametrize("draw", [Refresh().draw, lambda: _exchange._pause(1, KiwoomAuthError("busy"))])
+def test_what_spreads_callers_is_not_what_a_program_seeds(draw):
+    before = random.getstate()
+    draw()
+    assert random.getstate() == before

@@ -314,7 +314,7 @@ def test_a_same_token_at_its_deadline_is_asked_for_again_though_it_was_handed_ba
 def no_jitter(monkeypatch):
     from kiwoom_auth_plugin import _refresh
 
-    monkeypatch.setattr(_refresh.random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr(_refresh.chance, "uniform", lambda _low, high: high)
 
 
 def test_one_process_refreshes_for_all(process, replacing, clock, no_jitter):
@@ -768,7 +768,8 @@ def test_a_read_that_is_lost_once_is_no_reason_to_issue_nor_not_to_revoke(make_a
     auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=shelf) for _ in range(3)]
     assert auths[0].get_token() == auths[1].get_token() == replacing.token
     auths[2].revoke()
-    assert (replacing.token, replacing.issued) == (None, 1)
+    assert (replacing.token, replacing.issued, shelf.values) == (None, 1, {})
+    assert warnings(caplog) == []
 
 
 def test_a_read_that_fails_is_tried_once_more_and_not_for_ever(make_auth, replacing, clock, shelf):
@@ -783,9 +784,8 @@ def test_who_cannot_see_whether_there_is_a_token_to_revoke_says_so(make_auth, re
     failing = chain if unread == "store" else chain.fallback
     failing.fail(OSError("a disk error"), "load")
     auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
-    told = (
-        f"^{auth.host}: nothing was revoked: a token store cannot be read, and may hold a token; try again in a while$"
-    )
+    why = r"a token store cannot be read \(the log says why\), and may hold a token"
+    told = f"^{auth.host}: nothing was revoked: {why}$"
     for _ in range(2):  # and again while the store is left alone
         with pytest.raises(KiwoomAuthError, match=told) as raised:
             auth.revoke()
@@ -2260,3 +2260,17 @@ def test_ctrl_c_while_the_store_is_asked_in_this_thread_goes_on():
     work.start()
     assert work.wait(0.0)
     assert isinstance(work.error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("how", ["revoke", "invalidate"])
+def test_who_forgets_meets_the_others_at_the_lock_of_a_store_that_can_be_read(make_auth, replacing, clock, chain, how):
+    auth = make_auth(emulator=replacing, clock=clock, cache={}, store=chain)
+    token = auth.get_token()
+    chain.fail(OSError("not permitted"), "load")
+    chain.fallback.asked.clear()
+    if how == "revoke":
+        auth.revoke()
+    else:
+        auth.invalidate(token)
+        land()
+    assert chain.fallback.asked[-2:] == ["delete", "release"]

@@ -1,5 +1,6 @@
 """The arguments that are objects of the user's: what a cache and a store have to have, and what they need."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from kiwoom_auth_plugin.stores._protocol import EXTRAS
 
 for library in ("cryptography", "filelock"):
     pytest.importorskip(library)
+ROOT = Path(__file__).parents[1]
 METHODS = {"load", "save", "delete", "lock"}
 
 
@@ -55,9 +57,11 @@ def test_the_last_of_a_chain_is_looked_at_too():
 
 
 def test_what_is_to_be_installed_is_what_the_extras_take():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert {extra: project["optional-dependencies"][extra] for extra in EXTRAS} == EXTRAS
     assert "websockets>=15" in project["optional-dependencies"]["testing"]
+    readme = (ROOT / "README.rst").read_text("utf-8")
+    assert set(re.findall(r"websockets>=[0-9]+", readme)) == {"websockets>=15"}
 
 
 @pytest.mark.parametrize("missing", ["cryptography", "cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf"])

@@ -47,11 +47,9 @@ _SKEW = 60.0
 """Seconds that the machine's clock may be off."""
 _KEY = hashlib.sha256(b"kiwoom-auth doctor").hexdigest()
 """Where it tries the store: always the same place, since each leaves the file of its lock behind."""
-
-
 _CODE = re.compile(
-    r"""^\s*([0-9]{4,6})\s*$|[(\[](?:CODE=)?([0-9]{4,6})[\]),:]|code['"]?(?:\s*[:=]\s*['"]?|\s)([0-9]{4,6})\b""",
-    re.ASCII,
+    r"""^\s*([0-9]{4,6})\s*$|[(\[]([0-9]{4,6})[\]),:]|code['"]?(?:\s*[:=]\s*['"]?|\s)([0-9]{4,6})\b""",
+    re.ASCII | re.IGNORECASE,
 )
 """A code by itself, or in what Kiwoom says; other digits may be a key's."""
 _PROXY_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+from kiwoom_auth_plugin._chance import chance
 from kiwoom_auth_plugin._locks import Renewed
 
 from ._protocol import STORE_METHODS, Lock, TokenStore, checked_delay, has_methods, require
 
-random = secrets.SystemRandom()  # not the one that programs seed
 _NAMESPACE = re.compile(r"[!-~]{1,200}")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 _SIZE_LIMIT = 64 * 1024
@@ -198,7 +198,7 @@ class RedisStore:
             left = deadline - self._monotonic()
             if left <= 0:
                 raise TimeoutError(f"others have held the lock for {2 * timeout:g} seconds")
-            self._sleep(min(left, pause * random.uniform(0.5, 1)))
+            self._sleep(min(left, pause * chance.uniform(0.5, 1)))
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
     def _name(self, key: str) -> bytes:

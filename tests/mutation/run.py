@@ -151,7 +151,11 @@ def accepted() -> dict[Change, str]:
         reason = " ".join(line.strip() for line in rest if line.startswith(" ")).strip()
         if len(head.split()) != 2 or not lines or not reason:
             sys.exit(f"survivors.txt: module, function, changed lines and a reason are needed, not\n{block}")
-        listed[Change(*head.split(), tuple(lines))] = reason
+        change = Change(*head.split(), tuple(lines))
+        code = {line.strip() for line in (CHECKOUT / PACKAGE / f"{change.module}.py").read_text("utf-8").splitlines()}
+        if gone := {line[2:] for line in lines if line.startswith("-")} - code:
+            sys.exit(f"survivors.txt: {change.module} has no line {gone.pop()}")
+        listed[change] = reason
     return listed
 
 

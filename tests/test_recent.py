@@ -1,0 +1,58 @@
+"""What is kept of the latest only, and stays usable wherever a signal's handler raises."""
+
+from kiwoom_auth_plugin._recent import Recent
+
+from .crowd import run_python
+
+INTERRUPTED_EVERYWHERE = """
+import sys
+from kiwoom_auth_plugin._recent import Recent
+
+class Interrupt(BaseException):
+    pass
+
+def interrupted_at(step):
+    recent = Recent(2)
+    for name in ("a", "b"):
+        recent.keep(name, name)
+    left = step
+
+    def trace(frame, event, _argument):
+        nonlocal left
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise Interrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        recent.keep("c", "c")
+    except Interrupt:
+        return recent, True
+    finally:
+        sys.settrace(None)
+    return recent, False
+
+step, was_interrupted = 0, True
+while was_interrupted:
+    step += 1
+    recent, was_interrupted = interrupted_at(step)
+    for name in ("d", "a", "e"):
+        recent.keep(name, name)
+    assert dict(recent) == {"a": "a", "e": "e"}, (step, recent)
+assert step > 20, step
+"""
+
+
+def test_an_interrupt_anywhere_leaves_it_whole():
+    done = run_python(INTERRUPTED_EVERYWHERE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_latest_are_kept_and_what_is_kept_again_is_among_them():
+    recent = Recent(2)
+    for name in ("a", "b", "a", "c"):
+        recent.keep(name, name.upper())
+    assert dict(recent) == {"a": "A", "c": "C"}
