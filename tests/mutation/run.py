@@ -60,6 +60,7 @@ JUDGES = {
     "_plugin": "plugin plugin_token plugin_arguments plugin_copies plugin_hosts plugin_cache plugin_client keys "
     "messages log refresh reentry shared_store",
     "_reasons": "reasons plugin_client",
+    "_recent": "recent",
     "_refresh": "refresh refresh_schedule",
     "_refusal": "refusal boundaries",
     "_refusal_hook": "refusal_hook plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams "
