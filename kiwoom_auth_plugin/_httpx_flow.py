@@ -9,7 +9,7 @@ from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, carried_token, is_bearer
+from ._token import AccessToken, carried_token, is_bearer, is_one_of_ours
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -52,7 +52,7 @@ class HttpxFlow(_httpx.Auth):
             yield request
             return
         token = self._present_token(self._by_httpx) or self._source.get(self._by_httpx)
-        request.headers["Authorization"] = token.header
+        request = _signed(request, token)
         response = yield request
         content = look(response)
         if not refuses_token(response.status_code, content):
@@ -76,7 +76,7 @@ class HttpxFlow(_httpx.Auth):
             yield request
             return
         token = self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)
-        request.headers["Authorization"] = token.header
+        request = _signed(request, token)
         response = yield request
         content = await alook(response)
         if not refuses_token(response.status_code, content):
@@ -114,6 +114,15 @@ def _origin_of(url: Any) -> Origin | None:
     return Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
 
 
+def _signed(request: Any, token: AccessToken) -> Any:
+    """The request with the token; an object of its own where somebody may be sending this one with another."""
+    header = request.headers.get("Authorization")
+    if header != token.header and is_one_of_ours(header, None):
+        return _signed_anew(request, token)
+    request.headers["Authorization"] = token.header
+    return request
+
+
 def _signed_anew(request: Any, token: AccessToken) -> Any:
     """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
     home: Any = _httpx.home_of(request)
@@ -121,7 +130,8 @@ def _signed_anew(request: Any, token: AccessToken) -> Any:
         request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
     )
     repeated.headers["Authorization"] = token.header
-    repeated.read()
+    if isinstance(request.stream, _BYTE_STREAMS):
+        repeated.read()
     return repeated
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NamedTuple, Self
@@ -13,7 +14,7 @@ import urllib3
 
 from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
-from ._keys import without_frames
+from ._keys import Masked, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
@@ -46,15 +47,25 @@ class RefusalHook:
     Args:
         means: what a repetition takes.
         start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
+        token: what the request carries since it has this hook; None: the one that it was prepared with.
+        first: what it was prepared with; None where that is not known, or was none.
         spent_after: the request whose repetition led to others: of those it only sees to it that the token stays at its
             origin. None: it was not repeated.
     """
 
     def __init__(
-        self, means: Means, start: int | None = None, *, spent_after: requests.PreparedRequest | None = None
+        self,
+        means: Means,
+        start: int | None = None,
+        *,
+        token: Masked | None = None,
+        first: Masked | None = None,
+        spent_after: requests.PreparedRequest | None = None,
     ) -> None:
         self._means = means
         self._start = start
+        self._token = token
+        self.first = first
         self._spent_after = spent_after
 
     def register(self, request: requests.PreparedRequest) -> None:
@@ -90,7 +101,7 @@ class RefusalHook:
         source, exchange = self._means.source, self._means.exchange
         if not _rewound(request.body, self._start):
             if judge is refuses_token:
-                without_frames(lambda: source.drop_refused(carried_token(request.headers), exchange.log))
+                without_frames(lambda: source.drop_refused(self._sent_token(request), exchange.log))
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.
@@ -98,14 +109,26 @@ class RefusalHook:
             response.close()
         if judge is refuses_header:
             return source.get(exchange)
-        return without_frames(lambda: source.replace(carried_token(request.headers), exchange))
+        return without_frames(lambda: source.replace(self._sent_token(request), exchange))
+
+    def _sent_token(self, request: requests.PreparedRequest) -> Masked:
+        """The token that the request was sent with.
+
+        Where several threads send one request, another may have put a newer token into it meanwhile, and with it a
+        newer hook: requests calls those that it had when it was sent.
+        """
+        first = (hook.first for hook in request.hooks["response"] if isinstance(hook, RefusalHook))
+        return self._token or next(filter(None, first), None) or carried_token(request.headers)
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
         response.close()
+        first = self.first or self._sent_token(request)
+        successor = partial(RefusalHook, self._means, self._start, token=Masked(token.value), first=first)
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
         request.headers["Authorization"] = token.header
+        _give_way(request, successor())
         started = time.perf_counter()
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
@@ -114,7 +137,7 @@ class RefusalHook:
             return repeated
         if repeated.is_redirect:
             # Of the same call: what it leads to is not repeated once more.
-            self._give_way(request, RefusalHook(self._means, self._start, spent_after=request))
+            _give_way(request, successor(spent_after=request))
         else:
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
@@ -133,14 +156,8 @@ class RefusalHook:
         ):
             return False
         response.request.headers.pop("Authorization", None)
-        self._give_way(response.request)
+        _give_way(response.request)
         return True
-
-    def _give_way(self, request: requests.PreparedRequest, *successors: "RefusalHook") -> None:
-        """Leave the request, and those that redirects make of it, to other hooks."""
-        # A new list, since requests is walking through this one; a new dict, which copies made before do not share.
-        others = [hook for hook in request.hooks["response"] if hook is not self]
-        request.hooks = {**request.hooks, "response": [*others, *successors]}
 
     def __copy__(self) -> Self:
         return self
@@ -158,6 +175,15 @@ class SpentHook:
     def __call__(self, response: requests.Response, **_send: Any) -> requests.Response:
         """The answer itself."""
         return response
+
+
+def _give_way(request: requests.PreparedRequest, *successors: RefusalHook) -> None:
+    """Leave the request, and those that redirects make of it, to other hooks of ours, in the same place."""
+    hooks: list[Any] = request.hooks["response"]
+    others = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
+    place = next((number for number, hook in enumerate(hooks) if isinstance(hook, RefusalHook)), len(hooks))
+    # A new list, since requests is walking through this one; a new dict, which copies made before do not share.
+    request.hooks = {**request.hooks, "response": [*others[:place], *successors, *others[place:]]}
 
 
 def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:

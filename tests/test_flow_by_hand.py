@@ -50,6 +50,9 @@ class Flow:
         except (StopIteration, StopAsyncIteration):
             return None
 
+    async def close(self):
+        await self._flow.aclose() if self._kind == "async" else self._flow.close()
+
 
 def request_to(kiwoom):
     url = f"{kiwoom.url}/api/dostk/stkinfo"

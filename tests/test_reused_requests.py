@@ -1,0 +1,144 @@
+"""One request object that is sent many times, by several at once: an answer is judged by the token that it is to."""
+
+import threading
+
+import httpx
+import pytest
+import requests
+import requests.adapters
+
+from kiwoom_auth_plugin.testing import KiwoomEmulator
+
+from .clients import BODY, HEADERS, TR, called
+from .crowd import PATIENCE, Crowd
+from .test_flow_by_hand import JSON, REFUSAL, Flow, request_to
+
+
+@pytest.fixture
+def replacing():
+    with KiwoomEmulator(reissue="replace") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def auth(replacing, make_auth):
+    return make_auth(emulator=replacing, cache={})
+
+
+def refusal_of(request):
+    return httpx.Response(200, headers=JSON, content=REFUSAL, request=request)
+
+
+def acceptance_of(request):
+    return httpx.Response(200, headers=JSON, content=b'{"return_code": 0}', request=request)
+
+
+class Late(requests.adapters.HTTPAdapter):
+    """Keeps the next answer back each time that it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = []
+        self.has_one = threading.Event()
+
+    def hold(self):
+        self.has_one.clear()
+        self.gates.append(threading.Event())
+        return self.gates[-1]
+
+    def send(self, *request, **options):
+        gate = self.gates.pop() if self.gates else None
+        answer = super().send(*request, **options)
+        if gate:
+            self.has_one.set()
+            assert gate.wait(PATIENCE)
+        return answer
+
+
+def test_the_refusal_of_an_older_token_costs_none_though_the_prepared_request_carries_a_newer_one(auth, replacing):
+    """Each time that the token dies, one thread is late with its answer, and another has replaced it meanwhile."""
+    with requests.Session() as session:
+        late = Late()
+        session.mount("http://", late)
+        prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+        crowds, gates = [], []
+        for issued in (2, 3, 4):
+            replacing.revoke_tokens()
+            gates.append(late.hold())
+            crowds.append(Crowd())
+            crowds[-1].threads(1, lambda: session.send(prepared))
+            crowds[-1].go()
+            assert late.has_one.wait(PATIENCE)
+            assert called(session.send(prepared))
+            assert replacing.issued == issued
+        for gate in gates:
+            gate.set()
+        assert [called(answer) for crowd in crowds for answer in crowd.outcomes()] == [True] * 3
+    assert replacing.issued == 4
+
+
+def test_a_prepared_request_keeps_its_hooks_in_their_order(auth, replacing):
+    """A hook of the user's that comes after ours sees the answer that counts, however often the token was replaced."""
+    seen = []
+    with requests.Session() as session:
+        prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+        ours = len(prepared.hooks["response"])
+        prepared.register_hook("response", lambda answer, **_send: seen.append(called(answer)))
+        for _ in range(3):
+            replacing.revoke_tokens()
+            session.send(prepared)
+    assert seen == [True] * 3
+    assert len(prepared.hooks["response"]) == ours + 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_request_that_others_may_be_sending_keeps_the_token_that_it_has(auth, replacing, kind):
+    request = request_to(replacing)
+    early, late = Flow(auth, request, kind), Flow(auth, request, kind)
+    assert await early.send(None) is await late.send(None) is request
+    first = request.headers["Authorization"]
+    replacing.revoke_tokens()
+    await early.send(acceptance_of(await early.send(refusal_of(request))))
+    third = Flow(auth, request, kind)
+    again = await third.send(None)
+    assert request.headers["Authorization"] == first
+    assert again.headers["Authorization"] == f"Bearer {replacing.token}"
+    assert (again.method, again.url, again.content) == (request.method, request.url, request.content)
+    assert again.extensions == request.extensions
+    repeated = await late.send(refusal_of(request))
+    assert repeated.headers["Authorization"] == f"Bearer {replacing.token}"
+    assert replacing.issued == 2
+    for flow in (late, third):
+        await flow.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_one_request_for_two_accounts_goes_to_each_with_its_own_token(make_auth, replacing, auth, kind):
+    """While a limiter keeps both of them waiting, too: an order on the other's account would be the worst of all."""
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    request = request_to(replacing)
+    flows = [Flow(one, request, kind) for one in (auth, other, auth)]
+    signed = [await flow.send(None) for flow in flows]
+    tokens = [one.get_token() for one in (auth, other, auth)]
+    assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
+    for flow in flows:
+        await flow.close()
+
+
+@pytest.mark.anyio
+async def test_a_body_that_is_not_in_memory_is_left_where_it_is(auth, replacing):
+    async def body():
+        yield BODY
+
+    request = httpx.Request("POST", replacing.url + TR, content=body())
+    flows = [Flow(auth, request, "async") for _ in range(2)]
+    await flows[0].send(None)
+    auth.invalidate(auth.get_token())
+    again = await flows[1].send(None)
+    assert again is not request
+    assert again.stream is request.stream
+    for flow in flows:
+        await flow.close()
