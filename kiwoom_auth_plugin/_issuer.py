@@ -31,6 +31,10 @@ _HEADERS = {
     "Content-Type": "application/json;charset=UTF-8",
     "Accept": "application/json",
     "Accept-Encoding": "identity",
+    # What caches and recorders leave alone (RFC 9111, section 5.2.1.5): the body has the keys, the answer a token.
+    "Cache-Control": "no-store",
+    # A client= that forks after this would share the connection, and the answers on it, with its children.
+    "Connection": "close",
     "User-Agent": f"kiwoom_auth_plugin/{__version__}",
 }
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})

@@ -38,8 +38,30 @@ def test_the_given_client_sends(open_client, kiwoom_emulator, make_auth):
         auth = make_auth(client=client.native)
         assert called(client.post(kiwoom_emulator.url + TR, auth=auth))
         auth.revoke()
-    assert {call.api for call in kiwoom_emulator.journal} == {"au10001", "ka10001", "au10002"}
-    assert len({call.connection for call in kiwoom_emulator.journal}) == 1
+        client.native.send = refuses_to_send
+        with pytest.raises(KiwoomAuthError, match="client= raised ValueError"):
+            auth.get_token()
+    assert [call.api for call in kiwoom_emulator.journal] == ["au10001", "ka10001", "au10002"]
+
+
+@every_sync_client
+def test_a_client_that_is_given_keeps_no_connection_to_share_with_what_it_forks_into(
+    open_client, kiwoom_emulator, make_auth
+):
+    """One of two children could get the answer to the other's AU10001, and with it the token of another account."""
+    with open_client() as client:
+        auth = make_auth(client=client.native)
+        auth.get_token()
+        auth.revoke()
+        auth.get_token()
+    assert len({call.connection for call in kiwoom_emulator.journal}) == 3
+
+
+def test_caches_and_recorders_are_told_to_store_nothing(kiwoom_emulator, auth):
+    """RFC 9111, section 5.2.1.5."""
+    auth.get_token()
+    auth.revoke()
+    assert [call.headers["cache-control"] for call in kiwoom_emulator.journal] == ["no-store"] * 2
 
 
 @pytest.mark.parametrize("kind", [requests.Session, *(module.Client for module in FAMILY)])
@@ -57,7 +79,7 @@ def test_a_client_that_is_false_sends_all_the_same(kiwoom_emulator, make_auth, c
         client.send = refuses_to_send
         with pytest.raises(KiwoomAuthError, match="client= raised ValueError"):
             auth.get_token()
-    assert len({call.connection for call in kiwoom_emulator.journal}) == 1
+    assert [call.api for call in kiwoom_emulator.journal] == ["au10001", "au10002"]
 
 
 def refuses_to_send(*_arguments, **_options):
@@ -70,8 +92,10 @@ async def test_the_given_client_sends_for_asynchronous_callers_too(open_client, 
     with open_client() as client:
         auth = make_auth(client=client.native)
         await auth.aget_token()
-        await auth.arevoke()
-    assert len({call.connection for call in kiwoom_emulator.journal}) == 1
+        client.native.send = refuses_to_send
+        with pytest.raises(KiwoomAuthError, match="client= raised ValueError"):
+            await auth.arevoke()
+    assert [call.api for call in kiwoom_emulator.journal] == ["au10001"]
 
 
 @every_sync_client
