@@ -17,7 +17,7 @@ def look(response: Any) -> bytes | None:
     if response.is_stream_consumed or response.is_closed:
         return _content(response)
     most = limit(response.status_code, response.headers)
-    if not most:
+    if not most or _is_asynchronous(response):
         return None
     stream, size = response.stream, 0
     chunks: list[bytes] = []
@@ -62,8 +62,9 @@ async def alook(response: Any) -> bytes | None:
 
 def drop(response: Any) -> None:
     """Leave out of the history what could not be told within bounds: httpx reads it whole before it repeats."""
-    response.stream.close()
-    _put_back(response, b"")
+    if not _is_asynchronous(response):
+        response.stream.close()
+        _put_back(response, b"")
 
 
 async def adrop(response: Any) -> None:
@@ -73,6 +74,11 @@ async def adrop(response: Any) -> None:
 
 
 _REQUEST_ERRORS: tuple[Any, ...] = tuple(module.RequestError for module in _httpx.FAMILY)
+
+
+def _is_asynchronous(response: Any) -> bool:
+    """Whether it is an AsyncClient's, whose auth has called the synchronous flow: nothing of it can be read there."""
+    return not hasattr(response.stream, "__iter__")
 
 
 def _content(response: Any) -> bytes | None:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,8 @@ from kiwoom_auth_plugin import MOCK_HOST, KiwoomBearerAuth, _cache, _sources
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
 from kiwoom_auth_plugin.cli import _doctor, main
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
+
+from .crowd import PATIENCE
 
 pytest.importorskip("filelock")
 TOKEN, CALL = "/oauth2/token", "/api/dostk/stkinfo"
@@ -769,6 +772,24 @@ def test_each_official_code_is_explained_in_english_and_korean(kiwoom_auth, code
     in_english, in_korean = SAID_OF.get(code, SAID[official.kind])
     assert in_english in english
     assert in_korean in korean
+
+
+def test_a_store_that_hangs_is_told_as_well(account, kiwoom_auth, monkeypatch):
+    """Its directory on a server that is gone."""
+    monkeypatch.setattr(_doctor, "_TIMEOUT", 0.5)
+    go_on = threading.Event()
+
+    def hang(*arguments, original=os.open, **options):
+        assert go_on.wait(PATIENCE)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(os, "open", hang)
+    try:
+        status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    finally:
+        go_on.set()
+    assert status == 1
+    assert "it did not answer within 0.5 seconds; see whether its file system hangs" in output
 
 
 def test_codes_are_taken_from_what_was_copied(kiwoom_auth):

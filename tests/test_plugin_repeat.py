@@ -203,6 +203,50 @@ def test_a_header_that_was_replaced_by_hand_costs_no_token(replacing):
     assert len(replacing.calls("ka10001")) == 1
 
 
+@every_module
+def test_a_hook_of_httpx_that_lets_refusals_pass_may_raise_at_all_else(replacing, module):
+    """It is called before the auth: if it raises at a refusal, nobody replaces the token."""
+    seen = []
+
+    def check(answer):
+        answer.read()
+        if answer.status_code == 401 or "[8005:" in answer.text:
+            return
+        seen.append(answer.json()["return_code"])
+        if seen[-1] != 0:
+            raise ValueError(seen[-1])
+
+    with module.Client(auth=auth_for(replacing), event_hooks={"response": [check]}, verify=False) as client:
+        for refuse in (replacing.refuse_next, lambda: replacing.script(TR, recorded.UNAUTHORIZED)):
+            refuse()
+            assert called(client.post(replacing.url + TR, content=BODY, headers=HEADERS))
+        replacing.script(TR, recorded.BUSINESS_ERROR)
+        with pytest.raises(ValueError):  # noqa: PT011 - the hook's
+            client.post(replacing.url + TR, content=BODY, headers=HEADERS)
+    assert seen[:2] == [0, 0]
+    assert len(seen) == 3
+
+
+@pytest.mark.anyio
+@every_module
+async def test_an_auth_that_hands_over_to_the_synchronous_flow_under_an_async_client_gets_its_answers(
+    replacing, module, anyio_backend_name
+):
+    """Though no 8005 can be read there, and nothing but a 401 be repeated: a TypeError would come after the order."""
+    auth = auth_for(replacing)
+
+    class Tagged(module.Auth):
+        def auth_flow(self, request):
+            yield from auth.auth_flow(request)
+
+    async with module.AsyncClient(auth=Tagged(), verify=False) as client:
+        assert called(await client.post(replacing.url + TR, content=BODY, headers=HEADERS))
+        replacing.script(TR, recorded.INVALID_TOKEN, recorded.UNAUTHORIZED)
+        assert not called(await client.post(replacing.url + TR, content=BODY, headers=HEADERS))
+        assert called(await client.post(replacing.url + TR, content=BODY, headers=HEADERS))
+    assert replacing.issued == 2
+
+
 def test_hooks_of_the_user_see_the_answer_that_counts(replacing):
     seen = []
     with requests.Session() as session:

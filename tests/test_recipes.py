@@ -22,7 +22,9 @@ import kiwoom_auth_plugin
 from kiwoom_auth_plugin import CredentialsRejected, HostMismatch, KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
+from .clients import HEADERS, TR
 from .test_readme import README, parse
+from .traces import traces
 
 MARKED = [node for node in parse(README).findall(docutils.nodes.comment) if node.astext().startswith("recipe: ")]
 RECIPES = {
@@ -516,6 +518,25 @@ def test_the_transport_of_a_client_catches_au10001_by_way_of_the_client_argument
         with pytest.raises(CredentialsRejected):  # by the local Kiwoom, which has no such keys
             client.post(url, auth=KiwoomBearerAuth(*keys, host=kiwoom_emulator.url, cache={}))
         assert len(asked) == 2
+
+
+@recipe("vcr")
+@pytest.mark.parametrize("library", [requests, httpx], ids=lambda library: library.__name__)
+def test_cassettes_hold_no_key_and_no_token_and_can_be_played_back(tmp_path, library):
+    needs("vcr")
+    recorder, cassette = unreplaced("vcr")["recorder"], tmp_path / "quotes.yaml"
+
+    def call():
+        with recorder.use_cassette(str(cassette)):
+            auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={})
+            answer = library.post(kiwoom.url + TR, headers=HEADERS, json={"stk_cd": "005930"}, auth=auth)
+            return answer.json(), auth.get_token()
+
+    with KiwoomEmulator() as kiwoom:
+        recorded = call()
+        assert recorded[1] == kiwoom.token
+        assert traces(cassette.read_text("utf-8"), kiwoom.appkey, kiwoom.secretkey, kiwoom.token) == []
+    assert call() == (recorded[0], "a-token")
 
 
 # From elsewhere

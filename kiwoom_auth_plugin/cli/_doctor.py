@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
 from kiwoom_auth_plugin._cutoff import Cutoff, WatchedAdapter
 from kiwoom_auth_plugin._issuer import content_by_requests, without_location
 from kiwoom_auth_plugin._json import json_object
+from kiwoom_auth_plugin._place import Work
 from kiwoom_auth_plugin._reasons import cause, reason
 from kiwoom_auth_plugin.stores import FileStore
 
@@ -215,20 +217,28 @@ def _kept(account: Account) -> Finding:
     """Whether the store works: a value is saved, read, and deleted again."""
     if account.where is None:
         return _fine("store", "none: each process issues a token of its own, since the extra [file] is not installed")
-    store, value = FileStore(account.where), secrets.token_bytes(16)
-    try:
-        with store.lock(_KEY, 2.0):
-            store.save(_KEY, value, 60.0)
-            intact = store.load(_KEY) == value
-            store.delete(_KEY)
-    except OSError as error:
-        return _wrong("store", f"{account.where}: {error}", _korean.STORE)
-    if not intact:
+    work = Work(partial(_keeps, FileStore(account.where)))
+    work.start()
+    if not work.wait(_TIMEOUT):
+        words = f"it did not answer within {_TIMEOUT:g} seconds; see whether its file system hangs"
+        return _wrong("store", f"{account.where}: {words}", _korean.STORE)
+    if isinstance(work.error, OSError):
+        return _wrong("store", f"{account.where}: {work.error}", _korean.STORE)
+    if not work.answer:
         return _wrong("store", f"{account.where}: what was saved is not there", _korean.STORE)
     account.kept_until()
     if account.trouble is not None:
         return _wrong("store", account.trouble, _korean.STORE)
     return _fine("store", f"{account.where} works and is private")
+
+
+def _keeps(store: FileStore) -> bool:
+    value = secrets.token_bytes(16)
+    with store.lock(_KEY, 2.0):
+        store.save(_KEY, value, 60.0)
+        intact = store.load(_KEY) == value
+        store.delete(_KEY)
+    return intact
 
 
 def _issued(account: Account) -> Finding:

@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
             account["KIWOOM_WEBSOCKET"] = kiwoom.websocket.url
         except ImportError as missing:
             tell(f"no real-time API: {missing}")
+        tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
         for name, value in account.items():
             print(_SHELLS[arguments.shell].format(name, value), flush=True)
-        tell(f"a local Kiwoom serves {kiwoom.url} until interrupted (Ctrl-C)")
         trades = 0
         while True:
             time.sleep(1.0)

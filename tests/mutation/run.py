@@ -46,8 +46,8 @@ JUDGES = {
     "refresh shared_store",
     "_flight": "overdue interrupts one_issue rest locks reentry flow_by_hand",
     "_flights": "overdue reentry interrupts log plugin_cache one_issue refresh locks failure fork refusal_storm",
-    "_httpx_flow": "flow_by_hand reused_requests plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts leaving "
-    "refresh read_ahead",
+    "_httpx_flow": "flow_by_hand reused_requests plugin plugin_repeat plugin_bodies plugin_answers plugin_hosts "
+    "leaving refresh read_ahead",
     "_interrupts": "interrupts",
     "_issuer": "issuer plugin_client failure cutoff",
     "_json": "answer au10001 refusal",
@@ -63,8 +63,8 @@ JUDGES = {
     "_recent": "recent",
     "_refresh": "refresh refresh_schedule",
     "_refusal": "refusal boundaries",
-    "_refusal_hook": "refusal_hook reused_requests plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects plugin_streams "
-    "read_ahead refusal_storm",
+    "_refusal_hook": "refusal_hook reused_requests plugin plugin_repeat plugin_bodies plugin_answers plugin_redirects "
+    "plugin_streams read_ahead refusal_storm",
     "_refused": "refusals refusal_storm",
     "_rest": "rest rest_scopes",
     "_route": "rest rest_scopes",
