@@ -743,6 +743,26 @@ def test_a_store_that_is_back_by_the_time_that_a_token_is_there_gets_it(make_aut
     assert len(shelf.values) == 1
 
 
+def test_an_older_token_that_comes_meanwhile_makes_way_for_the_new_one(make_auth, replacing, clock, shelf):
+    exchange = make_auth(emulator=replacing, clock=clock, cache={}, store=shelf)._by_requests
+    seal = exchange._seal("the secretkey")
+    older, newer = (
+        AccessToken(value, clock.now(), clock.now() + DAY, b"", clock.wall() + later)
+        for value, later in (("older", 0.0), ("newer", 60.0))
+    )
+
+    def issue():
+        shelf.values[seal.key] = seal.close(older)
+        return newer
+
+    assert exchange._store.visit(seal).obtain(lambda _token: True, issue, 30.0) is newer
+    assert seal.open(shelf.values[seal.key]).value == "newer"
+
+
+def test_a_lease_outlasts_the_exchange_and_what_the_store_may_take_by_a_second(make_auth, shelf):
+    assert make_auth(store=shelf)._by_requests._store.lease(10.0) == 13.0
+
+
 @pytest.mark.parametrize("operation", ["lock", "load"])
 def test_a_store_that_fails_to_do_one_thing_takes_a_new_token_all_the_same(
     make_auth, replacing, clock, shelf, operation, caplog
@@ -1504,6 +1524,16 @@ def test_the_fallback_keeps_processes_together_while_the_store_is_away(make_auth
     auths = [make_auth(emulator=replacing, clock=clock, cache={}, store=chain) for _ in range(3)]
     assert {auth.get_token() for auth in auths} == {replacing.token}
     assert attempts(replacing) == 1
+
+
+def test_nobody_waits_for_a_holder_to_bring_the_store_up_to_date(make_auth, replacing, clock, chain, caplog):
+    first, second = (make_auth(emulator=replacing, clock=clock, cache={}, store=chain, timeout=0.2) for _ in range(2))
+    first.get_token()
+    chain.values.clear()
+    with chain.lock(key_of(second, clock), 60.0):
+        assert second.get_token() == replacing.token
+    assert chain.values == {}
+    assert warnings(caplog) == []
 
 
 def test_stores_that_hang_take_together_what_the_first_may_take(make_auth, replacing, clock, chain, caplog):
