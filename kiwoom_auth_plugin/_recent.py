@@ -22,4 +22,4 @@ class Recent(dict[_K, _V]):
         self.pop(key, None)
         self[key] = value
         while len(self) > self._size:
-            self.pop(next(iter(self)), None)
+            del self[next(iter(self))]

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NamedTuple, Self
@@ -49,8 +48,6 @@ class RefusalHook:
         start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
         token: what the request carries since it has this hook; None: the one that it was prepared with.
         first: what it was prepared with; None where that is not known, or was none.
-        spent_after: the request whose repetition led to others: of those it only sees to it that the token stays at its
-            origin. None: it was not repeated.
     """
 
     def __init__(
@@ -60,13 +57,13 @@ class RefusalHook:
         *,
         token: Masked | None = None,
         first: Masked | None = None,
-        spent_after: requests.PreparedRequest | None = None,
     ) -> None:
         self._means = means
         self._start = start
         self._token = token
         self.first = first
-        self._spent_after = spent_after
+        self.spent_after: requests.PreparedRequest | None = None
+        """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
@@ -86,7 +83,7 @@ class RefusalHook:
             return response
         if self._leads_elsewhere(response):
             return response
-        if self._spent_after is not None and response.request is not self._spent_after:
+        if self.spent_after is not None and response.request is not self.spent_after:
             return response
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
@@ -120,15 +117,19 @@ class RefusalHook:
         first = (hook.first for hook in request.hooks["response"] if isinstance(hook, RefusalHook))
         return self._token or next(filter(None, first), None) or carried_token(request.headers)
 
+    def _successor(self, request: requests.PreparedRequest, token: AccessToken) -> "RefusalHook":
+        """A hook for the request when it carries this token."""
+        first = self.first or self._sent_token(request)
+        return RefusalHook(self._means, self._start, token=Masked(token.value), first=first)
+
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
         response.close()
-        first = self.first or self._sent_token(request)
-        successor = partial(RefusalHook, self._means, self._start, token=Masked(token.value), first=first)
+        successor = without_frames(lambda: self._successor(request, token))
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
         request.headers["Authorization"] = token.header
-        _give_way(request, successor())
+        _give_way(request, successor)
         started = time.perf_counter()
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
@@ -137,7 +138,8 @@ class RefusalHook:
             return repeated
         if repeated.is_redirect:
             # Of the same call: what it leads to is not repeated once more.
-            _give_way(request, successor(spent_after=request))
+            successor.spent_after = request
+            _give_way(request, successor)
         else:
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)

@@ -283,7 +283,7 @@ def test_any_bytes_are_judged(status, body):
 @given(st.integers(200, 599), any_code, any_text, st.sampled_from(["utf-8", "cp949", "utf-8-sig"]))
 def test_any_json_is_judged_by_its_code_and_nothing_else(status, return_code, return_msg, charset):
     body = json.dumps({"return_code": return_code, "return_msg": return_msg}).encode(charset)
-    code = code_in(200, body)
+    code = code_in(status, body)
     assert code in {None, SUCCESS, UNREADABLE} or 1000 <= code <= 9999
     assert refuses_token(status, body) is (code in TOKEN_REFUSED or (status == 401 and code is None))
 

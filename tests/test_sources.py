@@ -1,5 +1,8 @@
 """Which auth objects share a source, and what a new one knows from the start."""
 
+import gc
+import weakref
+
 import cachetools
 import pytest
 
@@ -7,6 +10,7 @@ from kiwoom_auth_plugin import _sources
 from kiwoom_auth_plugin._clock import SYSTEM, Clock
 from kiwoom_auth_plugin._keys import digest
 from kiwoom_auth_plugin._log import Log
+from kiwoom_auth_plugin._recent import Recent
 from kiwoom_auth_plugin._sources import source_for
 
 HOST = "https://api.kiwoom.com"
@@ -32,6 +36,14 @@ def test_whose_turn_it_is_is_told_for_each_cache_by_itself():
     one = source(cache)
     assert source(cache, secretkey="t" * 43)._turn is one._turn
     assert source(other)._turn is not one._turn
+
+
+def test_those_that_were_used_last_outlive_their_auth_objects(monkeypatch):
+    monkeypatch.setattr(_sources, "_recent", Recent(3))
+    cache = {}
+    made = {appkey: weakref.ref(source(cache, appkey=appkey)) for appkey in "abcabd"}
+    gc.collect()
+    assert {appkey for appkey, one in made.items() if one() is not None} == set("abd")
 
 
 class Slow(dict):
