@@ -1,15 +1,17 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
+import copy
 from collections.abc import AsyncGenerator, Generator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from . import _httpx
 from ._keys import awithout_frames, without_frames
+from ._locks import lock_for_the_process
 from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, carried_token, is_bearer, is_one_of_ours
+from ._token import AccessToken, carried_token, is_bearer
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ._exchange import Exchange
 
 _BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
+_mutex = lock_for_the_process()
 
 
 class HttpxFlow(_httpx.Auth):
@@ -115,23 +118,20 @@ def _origin_of(url: Any) -> Origin | None:
 
 
 def _signed(request: Any, token: AccessToken) -> Any:
-    """The request with the token; an object of its own where somebody may be sending this one with another."""
-    header = request.headers.get("Authorization")
-    if header != token.header and is_one_of_ours(header, None):
-        return _signed_anew(request, token)
-    request.headers["Authorization"] = token.header
-    return request
+    """The request with the token; a copy of it where it has another already, with which somebody may be sending it."""
+    with _mutex:  # as two threads may with the tokens of two accounts
+        if request.headers.get("Authorization") in {None, token.header}:
+            request.headers["Authorization"] = token.header
+            return request
+    return _signed_anew(request, token)
 
 
 def _signed_anew(request: Any, token: AccessToken) -> Any:
     """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
-    home: Any = _httpx.home_of(request)
-    repeated = home.Request(
-        request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
-    )
+    repeated = copy.copy(request)  # of the user's own kind, and with what he has put on it; but without these:
+    repeated.stream, repeated.extensions = request.stream, {**request.extensions}
+    repeated.headers = request.headers.copy()
     repeated.headers["Authorization"] = token.header
-    if isinstance(request.stream, _BYTE_STREAMS):
-        repeated.read()
     return repeated
 
 

@@ -69,6 +69,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
     """
 
     _clock: ClassVar[Clock] = SYSTEM
+    _last_hook: RefusalHook | None = None
     _appkey = _host = ""  # for the repr of one that is refused while it is made
 
     def __init__(
@@ -169,7 +170,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
             token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
             r.headers["Authorization"] = token.header
-            self._refusal_hook.register(r)
+            self._refusal_hook(token).register(r)
         else:
             self._strip(r.headers)
         return r
@@ -316,8 +317,14 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         return self._exchange("httpx")
 
     @cached_property
-    def _refusal_hook(self) -> RefusalHook:
-        return RefusalHook(Means(self._prefix, self._origin, self._source, self._by_requests))
+    def _means(self) -> Means:
+        return Means(self._prefix, self._origin, self._source, self._by_requests)
+
+    def _refusal_hook(self, token: AccessToken) -> RefusalHook:
+        hook = self._last_hook
+        if hook is None or hook.token is not token:
+            hook = self._last_hook = RefusalHook(self._means, token)
+        return hook
 
     def _digest(self) -> bytes:
         return without_frames(lambda: digest(self._secretkey.reveal(self._host)))

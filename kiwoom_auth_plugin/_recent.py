@@ -21,5 +21,7 @@ class Recent(dict[_K, _V]):
         """Keep it as the latest; its owner's mutex is held."""
         self.pop(key, None)
         self[key] = value
-        while len(self) > self._size:
-            del self[next(iter(self))]
+        if len(self) > self._size:
+            # No loop until it fits: a user's object may have another hash than when it came, and cannot be found.
+            for oldest in list(self)[: -self._size]:
+                self.pop(oldest, None)

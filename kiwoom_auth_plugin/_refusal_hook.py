@@ -38,40 +38,31 @@ class Means(NamedTuple):
 
 
 class RefusalHook:
-    """What ``KiwoomBearerAuth`` registers with a prepared request; one serves all whose bodies need no rewinding.
+    """What ``KiwoomBearerAuth`` registers with a prepared request.
+
+    One serves all that carry the same token, but for those whose bodies have to be rewound, and for one that is sent
+    again with another token: they have their own.
 
     Session.send calls it with each answer to the request and to those that redirects make of it. It is not pickled
     with the request, since it leads to the secretkey.
 
     Args:
         means: what a repetition takes.
+        token: what the requests carry.
         start: where a file-like body starts to be sent; None where there is none, or that cannot be told.
-        token: what the request carries since it has this hook; None: the one that it was prepared with.
-        first: what it was prepared with; None where that is not known, or was none.
     """
 
-    def __init__(
-        self,
-        means: Means,
-        start: int | None = None,
-        *,
-        token: Masked | None = None,
-        first: Masked | None = None,
-    ) -> None:
+    def __init__(self, means: Means, token: AccessToken, start: int | None = None) -> None:
         self._means = means
+        self.token = token
         self._start = start
-        self._token = token
-        self.first = first
         self.spent_after: requests.PreparedRequest | None = None
         """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
 
     def register(self, request: requests.PreparedRequest) -> None:
         """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
-        hooks: list[Any] = request.hooks["response"]
-        if hooks:
-            hooks[:] = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
         body: Any = request.body
-        hooks.append(self if isinstance(body, bytes) else RefusalHook(self._means, _position(body)))
+        _hand_over(request, self if isinstance(body, bytes) else RefusalHook(self._means, self.token, _position(body)))
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -114,22 +105,18 @@ class RefusalHook:
         Where several threads send one request, another may have put a newer token into it meanwhile, and with it a
         newer hook: requests calls those that it had when it was sent.
         """
-        first = (hook.first for hook in request.hooks["response"] if isinstance(hook, RefusalHook))
-        return self._token or next(filter(None, first), None) or carried_token(request.headers)
-
-    def _successor(self, request: requests.PreparedRequest, token: AccessToken) -> "RefusalHook":
-        """A hook for the request when it carries this token."""
-        first = self.first or self._sent_token(request)
-        return RefusalHook(self._means, self._start, token=Masked(token.value), first=first)
+        carried = carried_token(request.headers)
+        others = [hook for hook in request.hooks["response"] if isinstance(hook, RefusalHook) and hook is not self]
+        return Masked(self.token.value) if any(hook.token.value == carried for hook in others) else carried
 
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
         response.close()
-        successor = without_frames(lambda: self._successor(request, token))
+        successor = RefusalHook(self._means, token, self._start)
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
         request.headers["Authorization"] = token.header
-        _give_way(request, successor)
+        _hand_over(request, successor)
         started = time.perf_counter()
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
@@ -139,7 +126,7 @@ class RefusalHook:
         if repeated.is_redirect:
             # Of the same call: what it leads to is not repeated once more.
             successor.spent_after = request
-            _give_way(request, successor)
+            _hand_over(request, successor)
         else:
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
@@ -158,7 +145,7 @@ class RefusalHook:
         ):
             return False
         response.request.headers.pop("Authorization", None)
-        _give_way(response.request)
+        _hand_over(response.request)
         return True
 
     def __copy__(self) -> Self:
@@ -179,13 +166,11 @@ class SpentHook:
         return response
 
 
-def _give_way(request: requests.PreparedRequest, *successors: RefusalHook) -> None:
-    """Leave the request, and those that redirects make of it, to other hooks of ours, in the same place."""
-    hooks: list[Any] = request.hooks["response"]
-    others = [hook for hook in hooks if not isinstance(hook, RefusalHook)]
-    place = next((number for number, hook in enumerate(hooks) if isinstance(hook, RefusalHook)), len(hooks))
-    # A new list, since requests is walking through this one; a new dict, which copies made before do not share.
-    request.hooks = {**request.hooks, "response": [*others[:place], *successors, *others[place:]]}
+def _hand_over(request: requests.PreparedRequest, *hooks: RefusalHook) -> None:
+    """Leave the request, and those that redirects make of it, to these hooks of ours; they come before the user's."""
+    others = [hook for hook in request.hooks["response"] if not isinstance(hook, RefusalHook)]
+    # A new list, since requests may be walking through this one; a new dict, which copies made before do not share.
+    request.hooks = {**request.hooks, "response": [*hooks, *others]}
 
 
 def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:

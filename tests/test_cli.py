@@ -792,6 +792,18 @@ def test_a_store_that_hangs_is_told_as_well(account, kiwoom_auth, monkeypatch):
     assert "it did not answer within 0.5 seconds; see whether its file system hangs" in output
 
 
+def test_a_store_that_cannot_be_tried_for_want_of_a_thread_is_told(account, kiwoom_auth, monkeypatch):
+    def refuse(thread, original=threading.Thread.start):
+        if thread.name == "kiwoom-auth-store":
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert status == 1
+    assert "there was no thread for it: can't start new thread" in output
+
+
 def test_codes_are_taken_from_what_was_copied(kiwoom_auth):
     explained = kiwoom_auth("doctor", "8005")[1]
     for said in (

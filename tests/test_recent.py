@@ -51,6 +51,22 @@ def test_an_interrupt_anywhere_leaves_it_whole():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_cannot_be_found_any_more_stays_and_nobody_waits_for_it():
+    class Counter:
+        number = 0
+
+        def __hash__(self):
+            return self.number
+
+    recent, counter = Recent(2), Counter()
+    for key in (counter, "a"):
+        recent.keep(key, key)
+    counter.number = 1
+    for key in ("b", "c"):
+        recent.keep(key, key)
+    assert list(recent) == [counter, "b", "c"]
+
+
 def test_the_latest_are_kept_and_what_is_kept_again_is_among_them():
     recent = Recent(2)
     for name in ("a", "b", "a", "c"):

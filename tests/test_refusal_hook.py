@@ -13,6 +13,7 @@ from kiwoom_auth_plugin._ahead import limit
 from kiwoom_auth_plugin._origin import Origin
 from kiwoom_auth_plugin._refusal import READ_LIMIT
 from kiwoom_auth_plugin._refusal_hook import Means, RefusalHook, _readable
+from kiwoom_auth_plugin._token import AccessToken
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
 
 from .clients import BODY, HEADERS, TR, called, in_time
@@ -54,7 +55,8 @@ def answer(body, status=200, *, authorization="Bearer a-token", **headers):
 
 @pytest.fixture
 def hook():
-    return RefusalHook(Means(f"{HOST}/", Origin.from_host_argument(HOST), None, None))
+    token = AccessToken("a-token", 0.0, 0.0, b"", 0.0)
+    return RefusalHook(Means(f"{HOST}/", Origin.from_host_argument(HOST), None, None), token)
 
 
 @pytest.mark.parametrize("url", [f"{HOST}/a", "https://API.kiwoom.com:443/a", "HTTPS://api.kiwoom.com?a"])
@@ -69,7 +71,7 @@ def test_and_others_only_look_like_it(hook, url):
 
 def test_one_hook_serves_all_calls_whose_body_needs_no_rewinding(auth):
     first, second, file = (
-        auth(requests.Request("POST", auth.host + TR, data=data).prepare()).hooks["response"][-1]
+        auth(requests.Request("POST", auth.host + TR, data=data).prepare()).hooks["response"][0]
         for data in (b"1", b"2", io.BytesIO(b"3"))
     )
     assert first is second

@@ -1,6 +1,8 @@
 """One request object that is sent many times, by several at once: an answer is judged by the token that it is to."""
 
+import contextlib
 import threading
+from functools import partial
 
 import httpx
 import pytest
@@ -77,18 +79,66 @@ def test_the_refusal_of_an_older_token_costs_none_though_the_prepared_request_ca
     assert replacing.issued == 4
 
 
-def test_a_prepared_request_keeps_its_hooks_in_their_order(auth, replacing):
-    """A hook of the user's that comes after ours sees the answer that counts, however often the token was replaced."""
+def test_ours_is_the_first_hook_of_a_prepared_request_whoever_registered_one_before(auth, replacing):
+    """A hook of the user's sees the answer that counts, and may raise at a refusal, however often it was replaced."""
     seen = []
+    prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    prepared.register_hook("response", lambda answer, **_send: seen.append(called(answer)))
+    auth(auth(prepared))
     with requests.Session() as session:
-        prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
-        ours = len(prepared.hooks["response"])
-        prepared.register_hook("response", lambda answer, **_send: seen.append(called(answer)))
         for _ in range(3):
             replacing.revoke_tokens()
             session.send(prepared)
     assert seen == [True] * 3
-    assert len(prepared.hooks["response"]) == ours + 1
+    assert len(prepared.hooks["response"]) == 2
+
+
+def test_copies_of_a_prepared_request_have_an_account_each(make_auth, auth, replacing):
+    """PreparedRequest.copy shares the hooks: an order must not be repeated on the account of another copy."""
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    order = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    first, second = auth(order.copy()), other(order.copy())
+    replacing.revoke_tokens()
+    with requests.Session() as session:
+        assert called(session.send(first))
+        assert called(session.send(second))
+    tokens = [one.get_token() for one in (auth, other)]
+    assert [call.token for call in replacing.calls("ka10001") if call.return_code == 0] == tokens
+    assert replacing.issued == 4
+
+
+def test_one_prepared_request_that_is_signed_anew_for_each_call_is_judged_by_what_was_sent(auth, replacing):
+    with requests.Session() as session:
+        late = Late()
+        session.mount("http://", late)
+        prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+        auth(prepared)
+        replacing.revoke_tokens()
+        gate, crowd = late.hold(), Crowd()
+        crowd.threads(1, lambda: session.send(prepared))
+        crowd.go()
+        assert late.has_one.wait(PATIENCE)
+        for _ in range(2):
+            assert called(session.send(auth(prepared)))
+        gate.set()
+        assert [called(answer) for answer in crowd.outcomes()] == [True]
+    assert replacing.issued == 2
+
+
+def test_a_header_that_was_put_in_by_hand_after_a_repetition_is_what_was_refused(auth, replacing):
+    with requests.Session() as session:
+        prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+        replacing.revoke_tokens()
+        assert called(session.send(prepared))
+        prepared.headers["Authorization"] = "Bearer somebody-elses"
+        assert called(session.send(prepared))
+        assert replacing.issued == 2
+        auth.invalidate(auth.get_token())
+        prepared.headers["Authorization"] = f"Bearer {auth.get_token()}"
+        replacing.revoke_tokens()
+        assert called(session.send(prepared))
+    assert replacing.issued == 4
 
 
 @pytest.mark.anyio
@@ -126,6 +176,49 @@ async def test_one_request_for_two_accounts_goes_to_each_with_its_own_token(make
     assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
     for flow in flows:
         await flow.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_copy_is_of_the_users_kind_and_has_what_the_user_put_on_it(auth, replacing, kind):
+    class Numbered(httpx.Request):
+        pass
+
+    request = Numbered("POST", replacing.url + TR, json={"stk_cd": "005930"})
+    request.number = 7
+    flows = [Flow(auth, request, kind) for _ in range(2)]
+    await flows[0].send(None)
+    auth.invalidate(auth.get_token())
+    again = await flows[1].send(None)
+    assert (type(again), again.number, again.content) == (Numbered, 7, request.content)
+    assert again is not request
+    for flow in flows:
+        await flow.close()
+
+
+class Meeting(httpx.Headers):
+    """Lets two threads look at the same time, if they can."""
+
+    meet = threading.Barrier(2)
+
+    def get(self, key, default=None):
+        value = super().get(key, default)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.meet.wait(0.5)
+        return value
+
+
+def test_two_threads_with_two_accounts_do_not_take_one_request_for_theirs(make_auth, auth, replacing):
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    request = request_to(replacing)
+    request.headers = Meeting(request.headers)
+    flows = [one.sync_auth_flow(request) for one in (auth, other)]
+    crowd = Crowd()
+    for flow in flows:
+        crowd.threads(1, partial(next, flow))
+    signed = {one.headers["Authorization"] for one in crowd.go().outcomes()}
+    assert signed == {f"Bearer {one.get_token()}" for one in (auth, other)}
 
 
 @pytest.mark.anyio

@@ -27,8 +27,9 @@ from kiwoom_auth_plugin._codes import OFFICIAL_CODES, numeric, official_code
 from kiwoom_auth_plugin._cutoff import Cutoff, WatchedAdapter
 from kiwoom_auth_plugin._issuer import content_by_requests, without_location
 from kiwoom_auth_plugin._json import json_object
-from kiwoom_auth_plugin._place import Work
+from kiwoom_auth_plugin._place import Work, words
 from kiwoom_auth_plugin._reasons import cause, reason
+from kiwoom_auth_plugin._threads import NoThread
 from kiwoom_auth_plugin.stores import FileStore
 
 from . import _korean
@@ -217,19 +218,26 @@ def _kept(account: Account) -> Finding:
     """Whether the store works: a value is saved, read, and deleted again."""
     if account.where is None:
         return _fine("store", "none: each process issues a token of its own, since the extra [file] is not installed")
-    work = Work(partial(_keeps, FileStore(account.where)))
-    work.start()
-    if not work.wait(_TIMEOUT):
-        words = f"it did not answer within {_TIMEOUT:g} seconds; see whether its file system hangs"
-        return _wrong("store", f"{account.where}: {words}", _korean.STORE)
-    if isinstance(work.error, OSError):
-        return _wrong("store", f"{account.where}: {work.error}", _korean.STORE)
-    if not work.answer:
-        return _wrong("store", f"{account.where}: what was saved is not there", _korean.STORE)
+    why = _trouble_of(FileStore(account.where))
+    if why is not None:
+        return _wrong("store", f"{account.where}: {why}", _korean.STORE)
     account.kept_until()
     if account.trouble is not None:
         return _wrong("store", account.trouble, _korean.STORE)
     return _fine("store", f"{account.where} works and is private")
+
+
+def _trouble_of(store: FileStore) -> str | None:
+    work = Work(partial(_keeps, store))
+    try:
+        work.start()
+    except NoThread as refusal:
+        return f"there was no thread for it: {refusal}"
+    if not work.wait(_TIMEOUT):
+        return f"it did not answer within {_TIMEOUT:g} seconds; see whether its file system hangs"
+    if work.error is not None:
+        return words(work.error)
+    return None if work.answer else "what was saved is not there"
 
 
 def _keeps(store: FileStore) -> bool:
