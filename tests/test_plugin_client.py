@@ -69,13 +69,20 @@ def test_a_client_that_is_false_sends_all_the_same(kiwoom_emulator, make_auth, c
     class Empty(kind):
         """As one that counts what it has sent."""
 
+        closed = False
+
         def __len__(self):
             return 0
+
+        def close(self):
+            self.closed = True
+            super().close()
 
     with Empty() as client:
         auth = make_auth(client=client)
         auth.get_token()
         auth.revoke()
+        assert not client.closed
         client.send = refuses_to_send
         with pytest.raises(KiwoomAuthError, match="client= raised ValueError"):
             auth.get_token()
