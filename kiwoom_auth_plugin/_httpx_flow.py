@@ -1,17 +1,15 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
-import copy
 from collections.abc import AsyncGenerator, Generator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from . import _httpx
 from ._keys import awithout_frames, without_frames
-from ._locks import lock_for_the_process
 from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, carried_token, is_bearer
+from ._token import AccessToken, carried_token
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -19,7 +17,20 @@ if TYPE_CHECKING:
     from ._exchange import Exchange
 
 _BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
-_mutex = lock_for_the_process()
+_CLAIM = "_kiwoom_claim"
+"""The attribute of a request with its ``_Claim``."""
+
+
+class _Claim:
+    """Which token a request is sent with, and with no other. It is not pickled with the request."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: AccessToken | None = None) -> None:
+        self.token = token
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
 
 
 class HttpxFlow(_httpx.Auth):
@@ -61,7 +72,7 @@ class HttpxFlow(_httpx.Auth):
         if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
-        if not self._may_be_repeated(request):
+        if not self._may_be_repeated(request, token):
             return
         replacement = without_frames(lambda: self._source.replace(carried_token(request.headers), self._by_httpx))
         if replacement is None:
@@ -85,7 +96,7 @@ class HttpxFlow(_httpx.Auth):
         if not refuses_token(response.status_code, content):
             return
         request = _last_request(response, request)
-        if not self._may_be_repeated(request):
+        if not self._may_be_repeated(request, token):
             return
         replacement = await awithout_frames(
             lambda: self._source.areplace(carried_token(request.headers), self._by_httpx)
@@ -102,10 +113,13 @@ class HttpxFlow(_httpx.Auth):
         host = url.raw_host.decode("ascii")
         return self._origin.is_that_of(url.scheme, host, url.port) or self._covers(_origin_of(url))
 
-    def _may_be_repeated(self, request: Any) -> bool:
+    def _may_be_repeated(self, request: Any, token: AccessToken) -> bool:
         """Whether this request, whose token was refused, may be sent again with another."""
-        if _origin_of(request.url) != self._origin or not is_bearer(request.headers.get("Authorization")):
-            return False  # redirected elsewhere, or signed by somebody else
+        ours = [one for one in (token, self._source.token) if one is not None]
+        if not any(request.headers.get("Authorization") == one.header for one in ours):
+            return False  # signed by somebody else: it may be an order on another account
+        if _origin_of(request.url) != self._origin:
+            return False  # redirected
         if isinstance(request.stream, _BYTE_STREAMS):
             return True
         without_frames(lambda: self._source.drop_refused(carried_token(request.headers), self._by_httpx.log))
@@ -118,20 +132,23 @@ def _origin_of(url: Any) -> Origin | None:
 
 
 def _signed(request: Any, token: AccessToken) -> Any:
-    """The request with the token; a copy of it where it has another already, with which somebody may be sending it."""
-    with _mutex:  # as two threads may with the tokens of two accounts
-        if request.headers.get("Authorization") in {None, token.header}:
-            request.headers["Authorization"] = token.header
-            return request
-    return _signed_anew(request, token)
+    """The request with the token; a copy of it where somebody may be sending it with another one."""
+    # One step, since two threads may send it at the same moment, with the tokens of two accounts.
+    claimed = vars(request).setdefault(_CLAIM, _Claim(token)).token
+    if claimed is None or claimed.value != token.value:
+        return _signed_anew(request, token)
+    request.headers["Authorization"] = token.header
+    return request
 
 
 def _signed_anew(request: Any, token: AccessToken) -> Any:
     """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
-    repeated = copy.copy(request)  # of the user's own kind, and with what he has put on it; but without these:
-    repeated.stream, repeated.extensions = request.stream, {**request.extensions}
-    repeated.headers = request.headers.copy()
+    repeated: Any = object.__new__(type(request))  # of the user's own kind, with what was put on it
+    vars(repeated).update({**vars(request), _CLAIM: _Claim(token)})
+    repeated.headers, repeated.extensions = request.headers.copy(), {**request.extensions}
     repeated.headers["Authorization"] = token.header
+    if isinstance(request.stream, _BYTE_STREAMS):
+        repeated.read()
     return repeated
 
 

@@ -2,6 +2,8 @@
 
 from typing import TypeVar
 
+from ._interrupts import is_an_interrupt
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -24,4 +26,8 @@ class Recent(dict[_K, _V]):
         if len(self) > self._size:
             # No loop until it fits: a user's object may have another hash than when it came, and cannot be found.
             for oldest in list(self)[: -self._size]:
-                self.pop(oldest, None)
+                try:
+                    self.pop(oldest, None)
+                except Exception as error:  # or has none any more
+                    if is_an_interrupt(error):
+                        raise

@@ -86,6 +86,8 @@ class RefusalHook:
         judge = _judge_of(request)
         if judge is None or not judge(response.status_code, content):
             return None
+        if judge is refuses_token and not without_frames(lambda: self._is_ours(request)):
+            return None
         source, exchange = self._means.source, self._means.exchange
         if not _rewound(request.body, self._start):
             if judge is refuses_token:
@@ -98,6 +100,11 @@ class RefusalHook:
         if judge is refuses_header:
             return source.get(exchange)
         return without_frames(lambda: source.replace(self._sent_token(request), exchange))
+
+    def _is_ours(self, request: requests.PreparedRequest) -> bool:
+        """Whether nobody has put another account's token into it: an order must not be repeated on this one's then."""
+        tokens = (self.token, self._means.source.token)
+        return self._sent_token(request) in [token.value for token in tokens if token is not None]
 
     def _sent_token(self, request: requests.PreparedRequest) -> Masked:
         """The token that the request was sent with.

@@ -1,5 +1,7 @@
 """What is kept of the latest only, and stays usable wherever a signal's handler raises."""
 
+import pytest
+
 from kiwoom_auth_plugin._recent import Recent
 
 from .crowd import run_python
@@ -51,20 +53,39 @@ def test_an_interrupt_anywhere_leaves_it_whole():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_cannot_be_found_any_more_stays_and_nobody_waits_for_it():
+@pytest.mark.parametrize("number", [1, None])
+def test_what_cannot_be_found_any_more_stays_and_nobody_waits_for_it(number):
     class Counter:
         number = 0
 
         def __hash__(self):
+            if self.number is None:
+                raise ValueError
             return self.number
 
     recent, counter = Recent(2), Counter()
     for key in (counter, "a"):
         recent.keep(key, key)
-    counter.number = 1
+    counter.number = number
     for key in ("b", "c"):
         recent.keep(key, key)
     assert list(recent) == [counter, "b", "c"]
+
+
+def test_an_interrupt_that_comes_as_an_old_key_is_looked_up_reaches_the_caller():
+    class Key:
+        fails = False
+
+        def __hash__(self):
+            if self.fails:
+                raise KeyboardInterrupt
+            return 1
+
+    recent, key = Recent(1), Key()
+    recent.keep(key, key)
+    key.fails = True
+    with pytest.raises(KeyboardInterrupt):
+        recent.keep("b", "b")
 
 
 def test_the_latest_are_kept_and_what_is_kept_again_is_among_them():

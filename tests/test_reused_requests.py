@@ -1,6 +1,7 @@
 """One request object that is sent many times, by several at once: an answer is judged by the token that it is to."""
 
 import contextlib
+import pickle
 import threading
 from functools import partial
 
@@ -126,13 +127,13 @@ def test_one_prepared_request_that_is_signed_anew_for_each_call_is_judged_by_wha
     assert replacing.issued == 2
 
 
-def test_a_header_that_was_put_in_by_hand_after_a_repetition_is_what_was_refused(auth, replacing):
+def test_a_token_that_was_put_in_by_hand_is_what_was_refused_and_another_accounts_is_not_replaced(auth, replacing):
     with requests.Session() as session:
         prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
         replacing.revoke_tokens()
         assert called(session.send(prepared))
-        prepared.headers["Authorization"] = "Bearer somebody-elses"
-        assert called(session.send(prepared))
+        prepared.headers["Authorization"] = "Bearer of-another-account"
+        assert not called(session.send(prepared))
         assert replacing.issued == 2
         auth.invalidate(auth.get_token())
         prepared.headers["Authorization"] = f"Bearer {auth.get_token()}"
@@ -196,16 +197,46 @@ async def test_a_copy_is_of_the_users_kind_and_has_what_the_user_put_on_it(auth,
         await flow.close()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_token_that_a_hook_puts_in_is_not_replaced_if_it_is_another_accounts(auth, replacing, kind):
+    flow = Flow(auth, request_to(replacing), kind)
+    request = await flow.send(None)
+    request.headers["Authorization"] = "Bearer of-another-account"
+    assert await flow.send(refusal_of(request)) is None
+    auth.invalidate(auth.get_token())
+    flow = Flow(auth, request_to(replacing), kind)
+    request = await flow.send(None)
+    auth.invalidate(auth.get_token())
+    request.headers["Authorization"] = f"Bearer {auth.get_token()}"
+    repeated = await flow.send(refusal_of(request))
+    assert repeated.headers["Authorization"] == f"Bearer {replacing.token}"
+    await flow.close()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.anyio
+async def test_a_request_that_was_pickled_with_its_token_is_sent_with_another(auth, replacing, kind):
+    flows = [Flow(auth, request_to(replacing), kind)]
+    request = await flows[0].send(None)
+    auth.invalidate(auth.get_token())
+    flows.append(Flow(auth, pickle.loads(pickle.dumps(request)), kind))
+    again = await flows[1].send(None)
+    assert again.headers["Authorization"] == f"Bearer {auth.get_token()}"
+    assert pickle.dumps(again).count(replacing.token.encode()) == 1
+    for flow in flows:
+        await flow.close()
+
+
 class Meeting(httpx.Headers):
-    """Lets two threads look at the same time, if they can."""
+    """Lets two threads write at the same time."""
 
     meet = threading.Barrier(2)
 
-    def get(self, key, default=None):
-        value = super().get(key, default)
+    def __setitem__(self, key, value):
         with contextlib.suppress(threading.BrokenBarrierError):
             self.meet.wait(0.5)
-        return value
+        super().__setitem__(key, value)
 
 
 def test_two_threads_with_two_accounts_do_not_take_one_request_for_theirs(make_auth, auth, replacing):
