@@ -134,8 +134,9 @@ def _origin_of(url: Any) -> Origin | None:
 def _signed(request: Any, token: AccessToken) -> Any:
     """The request with the token; a copy of it where somebody may be sending it with another one."""
     # One step, since two threads may send it at the same moment, with the tokens of two accounts.
-    claimed = vars(request).setdefault(_CLAIM, _Claim(token)).token
-    if claimed is None or claimed.value != token.value:
+    attributes: dict[str, Any] = request.__dict__
+    claim: _Claim = attributes.setdefault(_CLAIM, _Claim(token))
+    if claim.token is None or claim.token.value != token.value:
         return _signed_anew(request, token)
     request.headers["Authorization"] = token.header
     return request
@@ -143,8 +144,9 @@ def _signed(request: Any, token: AccessToken) -> Any:
 
 def _signed_anew(request: Any, token: AccessToken) -> Any:
     """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
-    repeated: Any = object.__new__(type(request))  # of the user's own kind, with what was put on it
-    vars(repeated).update({**vars(request), _CLAIM: _Claim(token)})
+    kind: type[Any] = request.__class__  # of the user's own, perhaps
+    repeated: Any = object.__new__(kind)
+    repeated.__dict__ = {**request.__dict__, _CLAIM: _Claim(token)}
     repeated.headers, repeated.extensions = request.headers.copy(), {**request.extensions}
     repeated.headers["Authorization"] = token.header
     if isinstance(request.stream, _BYTE_STREAMS):
