@@ -17,6 +17,7 @@ import urllib3
 
 from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin._ahead import decompressed, unpacked
+from kiwoom_auth_plugin._peek import look
 from kiwoom_auth_plugin._refusal import READ_LIMIT
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
@@ -29,6 +30,7 @@ from .clients import (
     called,
     every_client,
     every_httpx_client,
+    every_module,
     in_time,
     plain_answer,
     raw_server,
@@ -475,3 +477,15 @@ def test_the_members_of_gzip_are_read_one_after_another_up_to_what_is_none():
 def test_no_more_is_made_of_the_members_of_gzip_than_is_asked_for(most, content):
     members = gzip.compress(b"a" * 10) + gzip.compress(b"b" * 10)
     assert unpacked(members, "gzip", most) == content.encode()
+
+
+@every_module
+def test_what_cannot_be_a_refusal_is_not_begun_to_be_read(module):
+    """Its first byte may come in an hour."""
+
+    class Untouched(module.SyncByteStream):
+        def __iter__(self):
+            raise AssertionError
+
+    headers = {"content-type": "text/event-stream"}
+    assert look(module.Response(200, headers=headers, stream=Untouched())) is None

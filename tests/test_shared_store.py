@@ -2304,3 +2304,12 @@ def test_who_forgets_meets_the_others_at_the_lock_of_a_store_that_can_be_read(ma
         auth.invalidate(token)
         land()
     assert chain.fallback.asked[-2:] == ["delete", "release"]
+
+
+def test_a_worker_that_has_not_begun_yet_is_enough_for_what_it_finds():
+    backlog, done = Backlog("a-test"), threading.Event()
+    with _backlog._mutex:  # so that it does not begin
+        for item in range(2):
+            backlog.add("key", lambda _items: done.set(), item)
+        assert len(backlog._workers) == 1
+    assert done.wait(PATIENCE)
