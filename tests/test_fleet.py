@@ -15,7 +15,7 @@ from kiwoom_auth_plugin._clock import KST
 from kiwoom_auth_plugin._source import TokenSource
 from kiwoom_auth_plugin.testing import KiwoomEmulator
 
-from .benchmarks.fleet import DAY, HOUR, STORES, Fleet, Model, Outage, Usage, at_one_stroke, renewal, row
+from .benchmarks.fleet import DAY, HOUR, STORES, Fleet, Model, Outage, Usage, at_one_stroke, renewal, row, seeded
 from .clients import BODY, HEADERS, TR
 from .crowd import PATIENCE, land
 
@@ -212,7 +212,6 @@ def what_the_package_does(fleet, server, moments, outages, restarts, make_auth, 
             return clock.wall_time - midnight.timestamp()
 
         clock.sleep = advance
-        random.seed(fleet.seed)
         for moment, process in sorted((moment, number) for number in range(3) for moment in moments[number]):
             downs = [down for down, up in restarts[process] if up < moment]
             if not downs:
@@ -234,11 +233,8 @@ def what_the_package_does(fleet, server, moments, outages, restarts, make_auth, 
 def agree(server, moments, outages, restarts, make_auth, clock, monkeypatch):
     """Compare the model with the package; the figures of both."""
     fleet = Fleet(appkeys=1, machines=3, processes=1, users=3, exchange=0.0)
-    state = random.getstate()
-    try:
+    with seeded(fleet.seed):
         real = what_the_package_does(fleet, server, moments, outages, restarts, make_auth, clock, monkeypatch)
-    finally:
-        random.setstate(state)
     counts = Model(fleet, server, usage=Script(moments), outages=outages, restarts=restarts).run()
     assert (sum(counts.issues), counts.refused, counts.failed, sum(counts.commands)) == real
     return real

@@ -29,14 +29,15 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 if not __package__:  # run as a program
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from kiwoom_auth_plugin import _exchange, _refused, _shared
+from kiwoom_auth_plugin import _chance, _exchange, _refused, _shared
 from kiwoom_auth_plugin._log import Log
 from kiwoom_auth_plugin._place import FIRST_PAUSE, LONGEST_PAUSE, Place
 from kiwoom_auth_plugin._refresh import REFRESH_PAUSE, SAME_TOKEN_PAUSE, Refresh
@@ -168,6 +169,17 @@ class Fleet:
         all_day = open_for / self.busy + (DAY - open_for) / self.idle
         first_day = open_for / self.busy + (first - open_for) / self.idle
         return self.appkeys * self.users * (first_day + (self.days - 1) * all_day)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The package's own chance, decided by a seed."""
+    drawn = random.Random(seed)
+    _chance.chance.random, _chance.chance.uniform = drawn.random, drawn.uniform
+    try:
+        yield
+    finally:
+        del _chance.chance.random, _chance.chance.uniform
 
 
 def _moments(chance: random.Random, life: float, end: float) -> list[float]:
@@ -397,18 +409,17 @@ class Model:
 
     def run(self) -> Counts:
         """Let the days pass."""
-        warnings, chance = logging.getLogger("kiwoom_auth_plugin"), random.getstate()
+        warnings = logging.getLogger("kiwoom_auth_plugin")
         warnings.disabled = True
-        random.seed(self._fleet.seed)  # the package's own chance
         try:
-            for pair, holder in enumerate(self._holders):
-                self._plan(pair, holder, 0.0)
-            for second in range(int(self._end)):
-                bucket = self._buckets.pop(second, None)
-                if bucket is not None:
-                    self._pass(second, bucket)
+            with seeded(self._fleet.seed):
+                for pair, holder in enumerate(self._holders):
+                    self._plan(pair, holder, 0.0)
+                for second in range(int(self._end)):
+                    bucket = self._buckets.pop(second, None)
+                    if bucket is not None:
+                        self._pass(second, bucket)
         finally:
-            random.setstate(chance)
             warnings.disabled = False
         return self.counts
 
