@@ -87,6 +87,8 @@ CONFIGURATION = """
 [mutmut]
 source_paths={package}
 only_mutate={package}/{module}.py
+also_copy=
+    README.rst
 pytest_add_cli_args=
     -p
     judging
