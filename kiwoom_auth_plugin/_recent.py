@@ -24,10 +24,10 @@ class Recent(dict[_K, _V]):
         self.pop(key, None)
         self[key] = value
         if len(self) > self._size:
-            # No loop until it fits: a user's object may have another hash than when it came, and cannot be found.
+            # No loop until it fits: what cannot be found any more stays.
             for oldest in list(self)[: -self._size]:
                 try:
-                    self.pop(oldest, None)
-                except Exception as error:  # or has none any more
+                    del self[oldest]
+                except Exception as error:  # a user's object may have another hash than when it came, or none any more
                     if is_an_interrupt(error):
                         raise
