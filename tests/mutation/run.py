@@ -11,6 +11,7 @@ Fails where a mutant survives that is not listed, or where less than 95 % of all
 """
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,11 +157,25 @@ def accepted() -> dict[Change, str]:
         if len(head.split()) != 2 or not lines or not reason:
             sys.exit(f"survivors.txt: module, function, changed lines and a reason are needed, not\n{block}")
         change = Change(*head.split(), tuple(lines))
-        code = {line.strip() for line in (CHECKOUT / PACKAGE / f"{change.module}.py").read_text("utf-8").splitlines()}
+        code = lines_of(change.module).get(change.function, set())
         if gone := {line[2:] for line in lines if line.startswith("-")} - code:
-            sys.exit(f"survivors.txt: {change.module} has no line {gone.pop()}")
+            sys.exit(f"survivors.txt: {change.module} {change.function} has no line {gone.pop()}")
         listed[change] = reason
     return listed
+
+
+@cache
+def lines_of(module: str) -> dict[str, set[str]]:
+    """The lines of each of its functions, and of each method as CLASS.METHOD."""
+    text = (CHECKOUT / PACKAGE / f"{module}.py").read_text("utf-8")
+    lines = [line.strip() for line in text.splitlines()]
+    found: dict[str, set[str]] = {}
+    for node in ast.parse(text).body:
+        of_class = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for function in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                found[of_class + function.name] = set(lines[function.lineno - 1 : function.end_lineno])
+    return found
 
 
 def judge(module: str, functions: list[str], children: int, work: Path) -> Score:
