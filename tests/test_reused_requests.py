@@ -1,6 +1,7 @@
 """One request object that is sent many times, by several at once: an answer is judged by the token that it is to."""
 
 import contextlib
+import io
 import pickle
 import threading
 from functools import partial
@@ -130,6 +131,7 @@ def test_one_prepared_request_that_is_signed_anew_for_each_call_is_judged_by_wha
 def test_a_token_that_was_put_in_by_hand_is_what_was_refused_and_another_accounts_is_not_replaced(auth, replacing):
     with requests.Session() as session:
         prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+        prepared.register_hook("response", lambda answer, **_send: answer)
         replacing.revoke_tokens()
         assert called(session.send(prepared))
         prepared.headers["Authorization"] = "Bearer of-another-account"
@@ -140,6 +142,17 @@ def test_a_token_that_was_put_in_by_hand_is_what_was_refused_and_another_account
         replacing.revoke_tokens()
         assert called(session.send(prepared))
     assert replacing.issued == 4
+
+
+@pytest.mark.parametrize("kind", [bytes, bytes.decode, io.BytesIO], ids=["bytes", "text", "file"])
+def test_a_call_whose_token_is_dead_by_now_is_repeated_though_there_is_none_at_the_moment(auth, replacing, kind):
+    for _ in range(2):
+        prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=kind(BODY)).prepare())
+        replacing.revoke_tokens()
+        auth.invalidate(auth.get_token())
+        with requests.Session() as session:
+            assert called(session.send(prepared))
+    assert [call.body for call in replacing.calls("ka10001")] == [BODY] * 4
 
 
 @pytest.mark.anyio

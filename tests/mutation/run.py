@@ -60,7 +60,7 @@ JUDGES = {
     "_peek": "plugin_streams plugin_answers read_ahead",
     "_place": "place log events shared_store hostile_stores",
     "_plugin": "plugin plugin_token plugin_arguments plugin_copies plugin_hosts plugin_cache plugin_client keys "
-    "messages log refresh reentry shared_store",
+    "messages log refresh reentry shared_store refusal_hook reused_requests",
     "_reasons": "reasons plugin_client",
     "_recent": "recent",
     "_refresh": "refresh refresh_schedule",
