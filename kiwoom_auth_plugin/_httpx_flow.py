@@ -22,15 +22,15 @@ _CLAIM = "_kiwoom_claim"
 
 
 class _Claim:
-    """Which token a request is sent with, and with no other. It is not pickled with the request."""
+    """Which token a request is sent with, and with no other. Pickled, with the request, it is None."""
 
     __slots__ = ("token",)
 
-    def __init__(self, token: AccessToken | None = None) -> None:
+    def __init__(self, token: AccessToken) -> None:
         self.token = token
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
+        return type(None), ()
 
 
 class HttpxFlow(_httpx.Auth):
@@ -135,10 +135,12 @@ def _signed(request: Any, token: AccessToken) -> Any:
     """The request with the token; a copy of it where somebody may be sending it with another one."""
     # One step, since two threads may send it at the same moment, with the tokens of two accounts.
     attributes: dict[str, Any] = request.__dict__
-    claim: _Claim = attributes.setdefault(_CLAIM, _Claim(token))
-    if claim.token is None or claim.token.value != token.value:
+    claim: _Claim | None = attributes.setdefault(_CLAIM, _Claim(token))
+    if claim is None or claim.token.value != token.value:
         return _signed_anew(request, token)
-    request.headers["Authorization"] = token.header
+    headers = request.headers.copy()  # others may be reading it, and what copy.copy has made of the request has it, too
+    headers["Authorization"] = token.header
+    request.headers = headers
     return request
 
 

@@ -169,8 +169,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
         url = r.url or ""
         if url.startswith(self._prefix) or self._covers(Origin.of_url(url)):
             token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
-            r.headers["Authorization"] = token.header
-            self._refusal_hook(token).register(r)
+            self._refusal_hook(token).sign(r)
         else:
             self._strip(r.headers)
         return r

@@ -1,6 +1,7 @@
 """The response hook of a call by requests: reads the answer, and repeats the call once with another token."""
 
 import time
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -13,7 +14,7 @@ import urllib3
 
 from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
-from ._keys import Masked, without_frames
+from ._keys import Hidden, Masked, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
@@ -56,13 +57,20 @@ class RefusalHook:
         self._means = means
         self.token = token
         self._start = start
-        self.spent_after: requests.PreparedRequest | None = None
+        self._spent_after: requests.PreparedRequest | None = None
         """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
+        self._judged: weakref.ref[requests.Response] | None = None
+        """The answer to that repetition."""
 
-    def register(self, request: requests.PreparedRequest) -> None:
-        """Put it among the request's hooks, in place of one from an earlier time that the request was authenticated."""
+    def sign(self, request: requests.PreparedRequest) -> None:
+        """Attach the token, and watch for the answer that refuses it, in place of one from an earlier time."""
         body: Any = request.body
-        _hand_over(request, self if isinstance(body, bytes) else RefusalHook(self._means, self.token, _position(body)))
+        hook = self if isinstance(body, bytes) else RefusalHook(self._means, self.token, _position(body))
+        headers = request.headers
+        if headers.get("Authorization") is not None:  # others may be sending it, or what copy.copy has made of it
+            headers = headers.copy()
+        headers["Authorization"] = self.token.header
+        _hand_over(request, hook, headers=headers)
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -70,12 +78,16 @@ class RefusalHook:
         Raises:
             KiwoomAuthError: the token was refused and there is no other to be had.
         """
-        if not self._means.cover(response.request.url or ""):
+        request = response.request
+        if not hasattr(request, "hooks"):  # it comes from a cache on the disk
             return response
-        if self._leads_elsewhere(response):
+        if not self._means.cover(request.url or "") or self._leads_elsewhere(response):
             return response
-        if self.spent_after is not None and response.request is not self.spent_after:
+        if self._judged is not None and self._judged() is response:  # by a session that calls the hooks twice
             return response
+        if self._spent_after is not None and request is not self._spent_after:
+            return response
+        self._spent_after = None
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
 
@@ -86,25 +98,27 @@ class RefusalHook:
         judge = _judge_of(request)
         if judge is None or not judge(response.status_code, content):
             return None
-        if judge is refuses_token and not without_frames(lambda: self._is_ours(request)):
+        refused = Hidden(self._sent_token(request)) if judge is refuses_token else None
+        if refused is not None and not without_frames(lambda: self._makes_way(refused.reveal())):
             return None
-        source, exchange = self._means.source, self._means.exchange
-        if not _rewound(request.body, self._start):
-            if judge is refuses_token:
-                without_frames(lambda: source.drop_refused(self._sent_token(request), exchange.log))
+        if not hasattr(response, "connection") or not _rewound(request.body, self._start):
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.
         if content is None:
             response.close()
-        if judge is refuses_header:
-            return source.get(exchange)
-        return without_frames(lambda: source.replace(self._sent_token(request), exchange))
+        token = self._means.source.get(self._means.exchange)
+        return None if refused is not None and refused.reveal() == token.value else token
 
-    def _is_ours(self, request: requests.PreparedRequest) -> bool:
-        """Whether nobody has put another account's token into it: an order must not be repeated on this one's then."""
-        tokens = (self.token, self._means.source.token)
-        return self._sent_token(request) in [token.value for token in tokens if token is not None]
+    def _makes_way(self, refused: str) -> bool:
+        """Whether a refused token is dropped for another, and the server not known to have none at the moment.
+
+        One that somebody has put into the request is not: an order on another account must not be repeated on this one.
+        """
+        source = self._means.source
+        tokens = (self.token, source.token)
+        is_ours = refused in [token.value for token in tokens if token is not None]
+        return is_ours and source.drop_refused(refused, self._means.exchange.log)
 
     def _sent_token(self, request: requests.PreparedRequest) -> Masked:
         """The token that the request was sent with.
@@ -122,8 +136,9 @@ class RefusalHook:
         successor = RefusalHook(self._means, token, self._start)
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
-        request.headers["Authorization"] = token.header
-        _hand_over(request, successor)
+        headers = request.headers.copy()
+        headers["Authorization"] = token.header
+        _hand_over(request, successor, headers=headers)
         started = time.perf_counter()
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
@@ -131,10 +146,9 @@ class RefusalHook:
         if self._leads_elsewhere(repeated):
             return repeated
         if repeated.is_redirect:
-            # Of the same call: what it leads to is not repeated once more.
-            successor.spent_after = request
-            _hand_over(request, successor)
+            successor._spent_after = request
         else:
+            successor._judged = weakref.ref(repeated)
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
             self._means.source.judge_replacement(token, accepted=accepted)
@@ -151,8 +165,9 @@ class RefusalHook:
             or self._means.cover(_redirect_target(response))
         ):
             return False
-        response.request.headers.pop("Authorization", None)
-        _hand_over(response.request)
+        request = response.request
+        request.headers.pop("Authorization", None)
+        _hand_over(request, headers=request.headers)
         return True
 
     def __copy__(self) -> Self:
@@ -173,11 +188,13 @@ class SpentHook:
         return response
 
 
-def _hand_over(request: requests.PreparedRequest, *hooks: RefusalHook) -> None:
+def _hand_over(request: requests.PreparedRequest, *hooks: RefusalHook, headers: Any) -> None:
     """Leave the request, and those that redirects make of it, to these hooks of ours; they come before the user's."""
     others = [hook for hook in request.hooks["response"] if not isinstance(hook, RefusalHook)]
     # A new list, since requests may be walking through this one; a new dict, which copies made before do not share.
-    request.hooks = {**request.hooks, "response": [*hooks, *others]}
+    kept = {**request.hooks, "response": [*hooks, *others]}
+    # In one step: somebody may be sending it, and its hook takes what it carries for what that hook stands for.
+    request.__dict__.update(headers=headers, hooks=kept)
 
 
 def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:
@@ -187,9 +204,10 @@ def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None]
     what requests took from a netrc file.
     """
     header = request.headers.get("Authorization")
-    if header is None:
-        return None
-    return refuses_token if is_bearer(header) else refuses_header
+    if is_bearer(header):
+        return refuses_token
+    # In another spelling it may be the token of another account, which somebody has put there.
+    return refuses_header if isinstance(header, str) and header.startswith("Basic ") else None
 
 
 def _redirect_target(response: requests.Response) -> str:

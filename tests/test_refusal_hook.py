@@ -14,7 +14,7 @@ from kiwoom_auth_plugin._origin import Origin
 from kiwoom_auth_plugin._refusal import READ_LIMIT
 from kiwoom_auth_plugin._refusal_hook import Means, RefusalHook, _readable
 from kiwoom_auth_plugin._token import AccessToken
-from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 from .clients import BODY, HEADERS, TR, called, in_time
 
@@ -102,6 +102,54 @@ def test_a_repetition_that_leads_elsewhere_is_left_to_nobody():
         assert response.status_code == 302
         assert "Authorization" not in response.request.headers
         assert not any(isinstance(hook, RefusalHook) for hook in response.request.hooks["response"])
+
+
+class Bare(requests.adapters.BaseAdapter):
+    """A stand-in that fills in no more than an answer needs to be read."""
+
+    def __init__(self, text, *, request=True):
+        super().__init__()
+        self.text = text
+        self.has_request = request
+
+    def send(self, request, **_options):
+        response = requests.Response()
+        response.status_code = 200
+        response.url = request.url
+        response.raw = io.BytesIO(self.text.body)
+        if self.has_request:
+            response.request = request
+        return response
+
+    def close(self):
+        pass
+
+
+def test_the_refusal_of_a_stand_in_that_cannot_send_again_drops_the_token_and_is_the_callers():
+    with KiwoomEmulator(reissue="replace") as kiwoom, requests.Session() as session:
+        session.auth = auth = KiwoomBearerAuth(kiwoom.appkey, kiwoom.secretkey, host=kiwoom.url, cache={})
+        first = auth.get_token()
+        session.mount(kiwoom.url + TR, Bare(recorded.INVALID_TOKEN))
+        assert not called(session.post(kiwoom.url + TR, BODY, headers=HEADERS))
+        assert auth.get_token() != first
+
+
+def test_the_answer_of_a_stand_in_without_a_request_is_left_as_it_is(auth):
+    with requests.Session() as session:
+        session.mount(auth.host, Bare(recorded.INVALID_TOKEN, request=False))
+        assert not called(session.post(auth.host + TR, BODY, headers=HEADERS, auth=auth))
+
+
+def test_a_long_refusal_that_is_not_repeated_is_the_callers_whole(kiwoom_emulator, auth):
+    """While the server is known to have no other token."""
+    long = Answer(401, b"<" * 2_000_000, (("Content-Type", "text/html"),))
+    kiwoom_emulator.refuse_next(2, answer=long)
+    with requests.Session() as session:
+        for whole in (False, True):
+            with session.post(kiwoom_emulator.url + TR, BODY, headers=HEADERS, auth=auth, stream=True) as response:
+                assert response.status_code == 401
+                assert (len(response.content) == len(long.body)) == whole
+    assert kiwoom_emulator.issued == 2
 
 
 # How much is read

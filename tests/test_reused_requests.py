@@ -1,6 +1,7 @@
 """One request object that is sent many times, by several at once: an answer is judged by the token that it is to."""
 
 import contextlib
+import copy
 import io
 import pickle
 import threading
@@ -10,8 +11,9 @@ import httpx
 import pytest
 import requests
 import requests.adapters
+from requests.structures import CaseInsensitiveDict
 
-from kiwoom_auth_plugin.testing import KiwoomEmulator
+from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 from .clients import BODY, HEADERS, TR, called
 from .crowd import PATIENCE, Crowd
@@ -144,6 +146,92 @@ def test_a_token_that_was_put_in_by_hand_is_what_was_refused_and_another_account
     assert replacing.issued == 4
 
 
+@pytest.mark.parametrize("refusal", [recorded.refusal(1515), recorded.UNAUTHORIZED], ids=["1515", "401"])
+@pytest.mark.parametrize(
+    "header", ["bearer another", "BEARER another", "Bearer\tanother", "another", b"Bearer another", b"bearer another"]
+)
+def test_another_accounts_token_is_not_replaced_however_it_is_spelled(auth, replacing, header, refusal):
+    """AU10001 itself calls it a "bearer"."""
+    prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+    prepared.headers["Authorization"] = header
+    replacing.refuse_next(answer=refusal)
+    with requests.Session() as session:
+        assert session.send(prepared).content == refusal.body
+    assert len(replacing.calls("ka10001")) == replacing.issued == 1
+
+
+def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth, auth, replacing):
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    order = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    signed = [one(copy.copy(order)) for one in (auth, other)]
+    tokens = [one.get_token() for one in (auth, other)]
+    assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
+
+
+def test_a_prepared_request_never_carries_another_token_than_its_hook_stands_for(auth, replacing):
+    """Or else whoever is sending it at that moment would take the living token for the refused one."""
+    seen = []
+
+    class Headers(CaseInsensitiveDict):
+        def __setitem__(self, name, value):
+            super().__setitem__(name, value)
+            note()
+
+    class Prepared(requests.PreparedRequest):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            note()
+
+    def note():
+        if "prepared" in names:
+            prepared = names["prepared"]
+            seen.append(prepared.headers["Authorization"] == prepared.hooks["response"][0].token.header)
+
+    names = {}
+    prepared = Prepared()
+    prepared.prepare("POST", replacing.url + TR, headers=HEADERS, data=BODY)
+    prepared.headers = Headers(prepared.headers)
+    names["prepared"] = auth(prepared)
+    with requests.Session() as session:
+        for _ in range(2):
+            replacing.revoke_tokens()
+            assert called(session.send(prepared))
+            auth.invalidate(auth.get_token())
+            auth(prepared)
+    prepared.url = prepared.url  # what is looked at would show
+    assert seen == [True]
+
+
+def test_a_session_that_calls_the_hooks_twice_gets_one_repetition(auth, replacing):
+    """As that of requests-cache does, with what it was called with."""
+
+    class Twice(requests.Session):
+        def send(self, request, **options):
+            answer = super().send(request, **options)
+            return requests.hooks.dispatch_hook("response", request.hooks, answer, **options)
+
+    with Twice() as session:
+        session.auth = auth
+        for refusals in (0, 1, 2):
+            replacing.refuse_next(refusals)
+            answer = session.post(replacing.url + TR, BODY, headers=HEADERS)
+            assert called(answer) == (refusals < 2)
+    assert replacing.issued == 3
+
+
+def test_a_prepared_request_whose_repetition_was_redirected_is_repeated_the_next_time(auth, replacing):
+    old = "/api/dostk/old"
+    with requests.Session() as session:
+        prepared = auth(requests.Request("POST", replacing.url + old, headers=HEADERS, data=BODY).prepare())
+        for _ in range(3):
+            replacing.script(old, recorded.INVALID_TOKEN, Answer.redirect(TR, 307))
+            assert called(session.send(prepared))
+            replacing.script(old, Answer.redirect(TR, 307))
+            replacing.revoke_tokens()
+            assert called(session.send(prepared))
+
+
 @pytest.mark.parametrize("kind", [bytes, bytes.decode, io.BytesIO], ids=["bytes", "text", "file"])
 def test_a_call_whose_token_is_dead_by_now_is_repeated_though_there_is_none_at_the_moment(auth, replacing, kind):
     for _ in range(2):
@@ -237,19 +325,36 @@ async def test_a_request_that_was_pickled_with_its_token_is_sent_with_another(au
     again = await flows[1].send(None)
     assert again.headers["Authorization"] == f"Bearer {auth.get_token()}"
     assert pickle.dumps(again).count(replacing.token.encode()) == 1
+    assert b"kiwoom_auth_plugin" not in pickle.dumps(again)  # it may be read where this package is not
+    for flow in flows:
+        await flow.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_what_copy_makes_of_a_request_shares_no_token_with_it(make_auth, auth, replacing, kind):
+    """Nor are headers changed that another thread may be reading: httpx would write the same name twice."""
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    request = request_to(replacing)
+    flows = [Flow(one, copy.copy(request), kind) for one in (auth, other)]
+    signed = [await flow.send(None) for flow in flows]
+    tokens = [one.get_token() for one in (auth, other)]
+    assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
+    assert "Authorization" not in request.headers
     for flow in flows:
         await flow.close()
 
 
 class Meeting(httpx.Headers):
-    """Lets two threads write at the same time."""
+    """Lets two threads sign at the same time."""
 
     meet = threading.Barrier(2)
 
-    def __setitem__(self, key, value):
+    def copy(self):
         with contextlib.suppress(threading.BrokenBarrierError):
             self.meet.wait(0.5)
-        super().__setitem__(key, value)
+        return super().copy()
 
 
 def test_two_threads_with_two_accounts_do_not_take_one_request_for_theirs(make_auth, auth, replacing):
