@@ -22,7 +22,7 @@ import trustme
 
 from kiwoom_auth_plugin import MOCK_HOST, KiwoomBearerAuth, _cache, _sources
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
-from kiwoom_auth_plugin.cli import _doctor, main
+from kiwoom_auth_plugin.cli import _account, _doctor, _emulator, main
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 from .crowd import PATIENCE
@@ -106,7 +106,7 @@ def test_files_without_a_host_are_for_the_real_one(account, kiwoom_auth, monkeyp
     [
         ({"KIWOOM_APPKEY": None}, "KIWOOM_APPKEY is not set"),
         ({"KIWOOM_SECRETKEY": "white space"}, "KIWOOM_SECRETKEY must be visible ASCII"),
-        ({"KIWOOM_HOST": "ftp://nowhere"}, "KIWOOM_HOST: host must be"),
+        ({"KIWOOM_HOST": "ftp://nowhere"}, "the environment variable KIWOOM_HOST: host must be"),
     ],
     ids=["missing", "malformed", "host"],
 )
@@ -128,6 +128,7 @@ def test_keys_that_are_missing_or_malformed_are_wrong_use(account, kiwoom_auth, 
         ({"KIWOOM_SECRETKEY": "white space"}, [], "키의 형식이 잘못되었습니다"),
         ({"KIWOOM_HOST": "http://api.kiwoom.com"}, [], "서버 주소가 잘못되었습니다"),
         ({}, ["--host", "http://api.kiwoom.com"], "서버 주소가 잘못되었습니다"),
+        ({}, ["--appkey-file", "a"], "키 파일"),
         ({}, ["--appkey-file", "nowhere", "--secretkey-file", "nowhere"], "키 파일을 읽을 수 없습니다"),
     ],
 )
@@ -143,7 +144,8 @@ def test_the_doctor_says_in_korean_what_is_wrong_with_keys_and_host(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--appkey-file", "a"], "go together"),
+        (["--appkey-file", "a"], "kiwoom-auth: error: --appkey-file and --secretkey-file go together\n"),
+        (["--host", "ftp://a"], "kiwoom-auth: error: --host: host must be"),
         (["--appkey-file", "nowhere", "--secretkey-file", "nowhere"], "nowhere"),
         (["--app", "a"], "unrecognized arguments"),
         (["--secretkey", "a"], "unrecognized arguments"),
@@ -301,12 +303,23 @@ def test_without_the_libraries_of_the_store_each_command_works_alone_and_says_so
 
 
 def test_status_never_issues(account, kiwoom_auth):
+    from kiwoom_auth_plugin.stores import FileStore
+
     status, output, errors = kiwoom_auth("status")
     assert (status, errors) == (0, "")
     assert output.splitlines()[:3] == [
         f"host       {account.url}", f"appkey     {account.appkey[:4]}…", "token      none is kept",
     ]  # fmt: skip
-    assert json.loads(kiwoom_auth("status", "--json")[1])["expires_at"] is None
+    status, output, errors = kiwoom_auth("status", "--json")
+    assert (status, errors) == (0, "")
+    assert json.loads(output) == {
+        "host": account.url,
+        "appkey": f"{account.appkey[:4]}…",
+        "expires_at": None,
+        "directory": str(FileStore().directory),
+        "error": None,
+    }
+    assert "…" in output  # as people read it
     assert not account.journal
 
 
@@ -582,6 +595,30 @@ def test_a_stream_that_is_closed_is_no_error_and_no_other_gets_its_words(account
     assert "Traceback" not in done.stderr
     assert done.stdout == "" or closed == 2
     assert "kiwoom-auth: " not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error there")
+@pytest.mark.parametrize("arguments", [["doctor", "8005"], ["token"], ["status", "--json"], ["emulator"]])
+def test_a_reader_that_leaves_early_is_no_error(account, arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "kiwoom_auth_plugin", *arguments]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("failure", [OSError, ValueError])
+def test_a_stream_that_has_no_number_any_more_needs_not_be_silenced(failure):
+    class Gone:
+        def fileno(self):
+            raise failure
+
+    _account.silence(Gone())
 
 
 def test_a_call_with_a_code_that_nobody_knows_is_told(account, kiwoom_auth):
@@ -938,8 +975,17 @@ def test_help_has_examples_and_names_no_option_for_a_secret(kiwoom_auth, command
     assert not re.search(r"--(app|secret)key\b(?!-file)", output)
 
 
-def test_the_help_of_all_has_examples_too(kiwoom_auth):
-    assert "examples:\n  kiwoom-auth demo" in kiwoom_auth("--help")[1]
+def test_each_help_is_as_it_was_read_by_people(kiwoom_auth, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    known = (
+        (Path(__file__).parent / "help.txt").read_text("utf-8").replace("print (sh)", f"print ({_emulator._OWN_SHELL})")
+    )
+    told = []
+    for line in re.findall(r"(?m)^\$ .*", known):
+        status, output, _ = kiwoom_auth(*line.split()[2:])
+        assert status == 0
+        told.append(f"{line}\n{output}")
+    assert "\n".join(told) == known
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error there")

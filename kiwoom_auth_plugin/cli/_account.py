@@ -123,7 +123,7 @@ def tell(line: str) -> None:
     """Write a line to standard error, wherever that has gone."""
     if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is where it was closed before
         try:
-            print(one_line(line), file=sys.stderr, flush=True)
+            print(one_line(line), file=sys.stderr)
         except (OSError, ValueError):
             silence(sys.stderr)
 

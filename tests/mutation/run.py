@@ -77,6 +77,15 @@ JUDGES = {
     "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
     "_threads": "threads interrupts",
     "_token": "au10001 seal boundaries plugin_hosts",
+    "cli/__init__": "cli cli_demo",
+    "cli/_account": "cli",
+    "cli/_demo": "cli_demo",
+    "cli/_doctor": "cli",
+    "cli/_emulator": "cli",
+    "cli/_korean": "cli",
+    "cli/_revoke": "cli",
+    "cli/_status": "cli",
+    "cli/_token": "cli",
     "errors": "errors",
     "stores/_file": "file_store",
     "stores/_folder": "file_store hostile_stores",
@@ -192,7 +201,7 @@ def judge(module: str, functions: list[str], children: int, work: Path) -> Score
     tests = "\n    ".join(f"tests/test_{name}.py" for name in JUDGES[module].split())
     with (tree / "setup.cfg").open("a") as file:
         file.write(CONFIGURATION.format(package=PACKAGE, module=module, tests=tests))
-    wanted = [f"{PACKAGE}.{module.replace('/', '.')}.x*{function}__mutmut_*" for function in functions]
+    wanted = [f"{dotted(module)}.x*{function}__mutmut_*" for function in functions]
     done = mutmut(tree, "run", "--max-children", str(children), *wanted)
     (tree / "mutmut.log").write_text(done)
     results = tree / "mutants" / PACKAGE / f"{module}.py.meta"
@@ -210,6 +219,11 @@ def judge(module: str, functions: list[str], children: int, work: Path) -> Score
             survivors.append((name, change))
         statuses[STATUSES[code]] += 1
     return Score(statuses, survivors)
+
+
+def dotted(module: str) -> str:
+    """Its name in an import."""
+    return f"{PACKAGE}.{module.replace('/', '.')}".removesuffix(".__init__")
 
 
 def mutmut(tree: Path, *arguments: str) -> str:
@@ -231,7 +245,7 @@ def mutmut(tree: Path, *arguments: str) -> str:
 
 def change_of(module: str, name: str, shown: str) -> Change:
     """The mutant with this name, from what ``mutmut show`` says of it."""
-    function = name.removeprefix(f"{PACKAGE}.{module.replace('/', '.')}.").rpartition("__mutmut_")[0]
+    function = name.removeprefix(f"{dotted(module)}.").rpartition("__mutmut_")[0]
     function = function.removeprefix("x_") if function.startswith("x_") else function[2:].replace("ǁ", ".")
     lines = [line for line in shown.splitlines() if re.match(r"[-+](?![-+]{2} )", line)]
     return Change(module, function, tuple(f"{line[0]} {line[1:].strip()}" for line in lines))
