@@ -319,7 +319,7 @@ def test_status_never_issues(account, kiwoom_auth):
         "directory": str(FileStore().directory),
         "error": None,
     }
-    assert "…" in output  # as people read it
+    assert f'"{account.appkey[:4]}…"' in output  # as people read it
     assert not account.journal
 
 
@@ -610,6 +610,19 @@ def test_a_reader_that_leaves_early_is_no_error(account, arguments):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe without a reader is another error there")
+@pytest.mark.parametrize(
+    ("name", "arguments", "status"), [("stdout", ["doctor", "8005"], 1), ("stderr", ["emulator", "--port", "70000"], 2)]
+)
+def test_what_is_left_for_a_reader_that_has_left_goes_nowhere(monkeypatch, name, arguments, status):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, name, stream)
+        assert main(arguments) == status
+        stream.write("more, which a flush on the way out would write\n")
 
 
 @pytest.mark.parametrize("failure", [OSError, ValueError])
