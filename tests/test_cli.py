@@ -619,7 +619,7 @@ def test_a_reader_that_leaves_early_is_no_error(account, arguments):
 def test_what_is_left_for_a_reader_that_has_left_goes_nowhere(monkeypatch, name, arguments, status):
     reading, writing = os.pipe()
     os.close(reading)
-    with open(writing, "w", buffering=1) as stream:
+    with os.fdopen(writing, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, name, stream)
         assert main(arguments) == status
         stream.write("more, which a flush on the way out would write\n")
