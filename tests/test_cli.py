@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import importlib.util
+import io
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from .crowd import PATIENCE
 
 pytest.importorskip("filelock")
 TOKEN, CALL = "/oauth2/token", "/api/dostk/stkinfo"
+STOCK = {"item": "005930", "type": "0B"}
 
 
 @pytest.fixture
@@ -163,6 +165,7 @@ def test_options_that_cannot_be_are_wrong_use(account, kiwoom_auth, options, say
     [
         (["token", "hidden"], "error: unrecognized arguments, not shown here"),
         (["token", "--secretkey=hidden"], "error: unrecognized arguments, not shown here"),
+        (["token", "hidden unrecognized arguments: x"], "error: unrecognized arguments, not shown here"),
         (["token", "--key", "hidden"], "error: unrecognized arguments, not shown here"),
         (["hidden"], "error: argument COMMAND: invalid choice, not shown here"),
         (["--secretkey", "hidden", "token"], "error: argument COMMAND: invalid choice, not shown here"),
@@ -625,6 +628,20 @@ def test_what_is_left_for_a_reader_that_has_left_goes_nowhere(monkeypatch, name,
         stream.write("more, which a flush on the way out would write\n")
 
 
+def test_a_console_that_lacks_characters_shows_a_question_mark(monkeypatch):
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, "ascii") as console:
+        monkeypatch.setattr(sys, "stdout", console)
+        assert main(["doctor", "8005"]) == 0
+        assert b"8005" in written.getvalue()
+        assert b"???" in written.getvalue()
+
+
+def test_where_there_is_no_stdout_nothing_is_shown(account, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["status"]) == 0
+
+
 @pytest.mark.parametrize("failure", [OSError, ValueError])
 def test_a_stream_that_has_no_number_any_more_needs_not_be_silenced(failure):
     class Gone:
@@ -960,6 +977,123 @@ def test_the_emulator_serves_until_it_is_interrupted(signal_number):
     ]
 
 
+class Seconds:
+    """Stands in for the module time: a step is taken where the emulator sleeps, and no time goes by."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+        self.errors = []
+
+    def sleep(self, seconds):
+        assert seconds == 1.0
+        if not self.steps:
+            raise KeyboardInterrupt
+        try:
+            self.steps.pop(0)()
+        except Exception as error:
+            self.errors.append(error)
+            raise KeyboardInterrupt from error
+
+
+def reached(output):
+    """What the emulator has printed, whichever shell it is for."""
+    lines = [re.fullmatch(r"(?:export |set |[$]env:)(\w+)(?: = |=)\"?(\S+?)\"?", line) for line in output.splitlines()]
+    return dict(line.groups() for line in lines)
+
+
+def test_the_emulator_behaves_as_it_is_told_to(kiwoom_auth, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    seen, headers = [], {"Content-Type": "application/json;charset=UTF-8"}
+
+    def issue():
+        keys = reached(capsys.readouterr().out)
+        seen.append(keys["KIWOOM_HOST"])
+        body = {"grant_type": "client_credentials", "appkey": keys["KIWOOM_APPKEY"]}
+        body["secretkey"] = keys["KIWOOM_SECRETKEY"]
+        for _ in range(2):
+            answer = requests.post(keys["KIWOOM_HOST"] + TOKEN, json=body, headers=headers, timeout=30)
+            seen.append(answer.json().get("token"))
+
+    def told():
+        lines.append(capsys.readouterr().err)
+
+    lines = []
+    seconds = Seconds(issue, told)
+    monkeypatch.setattr(_emulator, "time", seconds)
+    options = ["--port", str(port), "--reissue", "replace", "--shell", "cmd"]
+    assert kiwoom_auth("emulator", *options)[0] == 130
+    host, first, second = seen
+    assert host == f"http://127.0.0.1:{port}"
+    assert first != second
+    assert lines == ["1 au10001 HTTP 200\n2 au10001 HTTP 200\n"]
+
+    seen.clear()
+    seconds.steps = [issue]
+    assert kiwoom_auth("emulator", "--issue-limit", "1")[0] == 130
+    host, first, second = seen
+    assert int(host.rpartition(":")[2]) > 1024
+    assert first is not None
+    assert second is None
+
+    seen.clear()
+    seconds.steps = [issue]
+    assert kiwoom_auth("emulator")[0] == 130
+    assert seen[1] == seen[2]
+    assert seconds.errors == []
+
+
+def test_the_emulator_trades_each_second_and_pings_each_tenth(kiwoom_auth, monkeypatch, capsys):
+    connect = pytest.importorskip("websockets.sync.client").connect
+    drawn, told, line, keys, leaving = [], [], None, {}, contextlib.ExitStack()
+
+    def begin():
+        nonlocal line
+        printed, told = capsys.readouterr()
+        keys.update(reached(printed))
+        assert printed.startswith(_emulator._SHELLS[_emulator._OWN_SHELL].format("KIWOOM_HOST", keys["KIWOOM_HOST"]))
+        assert told == f"a local Kiwoom serves {keys['KIWOOM_HOST']} until interrupted (Ctrl-C)\n"
+        auth = KiwoomBearerAuth(keys["KIWOOM_APPKEY"], keys["KIWOOM_SECRETKEY"], host=keys["KIWOOM_HOST"], cache={})
+        line = leaving.enter_context(connect(keys["KIWOOM_WEBSOCKET"]))
+        for packet in ({"trnm": "LOGIN", "token": auth.get_token()}, {}, {"trnm": "REG", "data": [STOCK]}):
+            line.send(json.dumps({"trnm": "PING"}))  # which is not answered
+            line.send(json.dumps(packet))
+            line.recv(timeout=PATIENCE)
+        requests.post(keys["KIWOOM_HOST"] + CALL, headers={"Authorization": "Bearer none"}, timeout=30)
+
+    def price(*of):
+        drawn.append(of)
+        return 70_100
+
+    def end():
+        packets = [json.loads(line.recv(timeout=PATIENCE)) for _ in range(14)]
+        leaving.close()
+        assert [packet["trnm"] for packet in packets] == ["REAL", "PING", *["REAL"] * 10, "PING", "REAL"]
+        (data,) = packets[0]["data"]
+        assert (data["item"], data["type"], data["values"]) == ("005930", "0B", {"10": "+70100", "15": "+1"})
+        told.extend(capsys.readouterr().err.splitlines())
+
+    seconds = Seconds(begin, *[lambda: None] * 11, end)
+    monkeypatch.setattr(_emulator, "time", seconds)
+    monkeypatch.setattr(_emulator.random, "randrange", price)
+    assert kiwoom_auth("emulator")[0] == 130
+    assert seconds.errors == []
+    assert set(drawn) == {(70_000, 73_000, 100)}
+    assert told == [
+        "1 au10001 HTTP 200",
+        "WebSocket 1 PING",
+        "WebSocket 1 LOGIN 0",
+        "WebSocket 1 PING",
+        "WebSocket 1 what has no trnm 100002",
+        "WebSocket 1 PING",
+        "WebSocket 1 REG 0",
+        (
+            f"2 {CALL} HTTP 200 [1501]: api-id is missing, Content-Type is not application/json;charset=UTF-8, "
+            "the body is not a JSON object"
+        ),
+    ]
+
+
 @pytest.mark.parametrize(
     ("shell", "line"),
     [("sh", "export KIWOOM_HOST=http"), ("powershell", '$env:KIWOOM_HOST = "http'), ("cmd", "set KIWOOM_HOST=http")],
@@ -972,8 +1106,9 @@ def test_the_emulator_speaks_to_each_shell(shell, line):
         serving.communicate(timeout=60)
 
 
-def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth):
-    status, _, errors = kiwoom_auth("emulator", "--port", "70000")
+@pytest.mark.parametrize("port", ["-1", "65536", "70000"])
+def test_a_port_that_cannot_be_is_wrong_use(kiwoom_auth, port):
+    status, _, errors = kiwoom_auth("emulator", "--port", port)
     assert (status, errors) == (2, "kiwoom-auth: error: --port must be 0 to 65535\n")
 
 

@@ -195,10 +195,10 @@ def test_a_prepared_request_never_carries_another_token_than_its_hook_stands_for
     names["prepared"] = auth(prepared)
     with requests.Session() as session:
         for _ in range(2):
-            replacing.revoke_tokens()
-            assert called(session.send(prepared))
             auth.invalidate(auth.get_token())
             auth(prepared)
+            replacing.revoke_tokens()
+            assert called(session.send(prepared))
     prepared.url = prepared.url  # what is looked at would show
     assert seen == [True]
 
