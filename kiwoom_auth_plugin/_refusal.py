@@ -23,7 +23,7 @@ _END = 512
 
 
 def worth_reading(content_type: str | None, content_length: str | None) -> bool:
-    """Whether the body has to be looked at to tell: it may be JSON, and is not known to be long.
+    """Whether the body has to be looked at to tell: it is JSON, or short and may be, whatever text it is said to be.
 
     Args:
         content_type: the header as sent, or None.
@@ -31,7 +31,7 @@ def worth_reading(content_type: str | None, content_length: str | None) -> bool:
     """
     if content_length is None:
         return content_type is not None and _is_json(content_type)
-    if content_type is not None and not _is_json(content_type):
+    if content_type is not None and not (_is_json(content_type) or content_type.lower().startswith("text/")):
         return False
     return content_length.isdecimal() and len(content_length) < 10 and int(content_length) <= READ_LIMIT  # noqa: PLR2004 - digits
 

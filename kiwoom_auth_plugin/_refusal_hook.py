@@ -1,8 +1,7 @@
 """The response hook of a call by requests: reads the answer, and repeats the call once with another token."""
 
 import time
-import weakref
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
@@ -14,11 +13,14 @@ import urllib3
 
 from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
-from ._keys import Hidden, Masked, without_frames
+from ._keys import Hidden, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, carried_token, is_bearer
+from ._token import AccessToken, Claim, bearer_token
+
+_JUDGED = "_kiwoom_judged"
+"""An attribute of the answer to a repetition: it is not repeated again."""
 
 
 class Means(NamedTuple):
@@ -56,21 +58,36 @@ class RefusalHook:
     def __init__(self, means: Means, token: AccessToken, start: int | None = None) -> None:
         self._means = means
         self.token = token
+        self.claim = Claim(token)
         self._start = start
         self._spent_after: requests.PreparedRequest | None = None
         """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
-        self._judged: weakref.ref[requests.Response] | None = None
-        """The answer to that repetition."""
 
     def sign(self, request: requests.PreparedRequest) -> None:
         """Attach the token, and watch for the answer that refuses it, in place of one from an earlier time."""
         body: Any = request.body
         hook = self if isinstance(body, bytes) else RefusalHook(self._means, self.token, _position(body))
-        headers = request.headers
-        if headers.get("Authorization") is not None:  # others may be sending it, or what copy.copy has made of it
-            headers = headers.copy()
-        headers["Authorization"] = self.token.header
-        _hand_over(request, hook, headers=headers)
+        # What copy.copy has made of it has the same headers.
+        if self.claim.holds(getattr(request.headers, "__dict__", {})):
+            request.headers["Authorization"] = self.token.header
+            request.hooks = _hooks(request, hook)
+        else:
+            hook.replace(request)
+
+    def replace(self, request: requests.PreparedRequest) -> None:
+        """Attach this token in place of another, which others may be sending it with at this moment.
+
+        Token and hook in one step: a hook takes what a request carries for what was sent, but where the token is that
+        of another hook of the request's.
+        """
+        hooks = _hooks(request, self)
+        request.__dict__.update(headers=self._signed(request.headers), hooks=hooks)
+
+    def _signed(self, headers: Any) -> Any:
+        signed = headers.copy()
+        self.claim.replace(getattr(signed, "__dict__", {}))
+        signed["Authorization"] = self.token.header  # last: whatever raises, no frame holds the token
+        return signed
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -83,11 +100,13 @@ class RefusalHook:
             return response
         if not self._means.cover(request.url or "") or self._leads_elsewhere(response):
             return response
-        if self._judged is not None and self._judged() is response:  # by a session that calls the hooks twice
+        if _JUDGED in response.__dict__:  # by a session that calls the hooks twice
             return response
-        if self._spent_after is not None and request is not self._spent_after:
-            return response
-        self._spent_after = None
+        if self._spent_after is not None:
+            if request is not self._spent_after:
+                return response
+            if response.is_redirect:  # it is sent another time
+                request.hooks = _hooks(request, RefusalHook(self._means, self.token, self._start))
         token = self._replacement(response, streamed=bool(send.get("stream")))
         return response if token is None else self._repeat(response, token, send)
 
@@ -95,11 +114,12 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
-        judge = _judge_of(request)
-        if judge is None or not judge(response.status_code, content):
+        header = _Header(request.headers)
+        if not header.is_refused(response.status_code, content):
             return None
-        refused = Hidden(self._sent_token(request)) if judge is refuses_token else None
-        if refused is not None and not without_frames(lambda: self._makes_way(refused.reveal())):
+        token = header.token
+        sent = None if token is None else without_frames(lambda: self._sent_token(request, token))
+        if sent is not None and not without_frames(lambda: self._makes_way(sent.reveal())):
             return None
         if not hasattr(response, "connection") or not _rewound(request.body, self._start):
             return None
@@ -107,8 +127,18 @@ class RefusalHook:
         # in the way of whoever has no second connection.
         if content is None:
             response.close()
-        token = self._means.source.get(self._means.exchange)
-        return None if refused is not None and refused.reveal() == token.value else token
+        replacement = self._means.source.get(self._means.exchange)
+        return None if sent is not None and sent.reveal() == replacement.value else replacement
+
+    def _sent_token(self, request: requests.PreparedRequest, carried: Hidden) -> Hidden:
+        """The token that the request was sent with.
+
+        Where several threads send one request, another may have put a newer token into it meanwhile, and with it a
+        newer hook: requests calls those that it had when it was sent.
+        """
+        others = [hook for hook in request.hooks["response"] if isinstance(hook, RefusalHook) and hook is not self]
+        is_newer = any(hook.token.value == carried.reveal() for hook in others)
+        return Hidden(self.token.value) if is_newer else carried
 
     def _makes_way(self, refused: str) -> bool:
         """Whether a refused token is dropped for another, and the server not known to have none at the moment.
@@ -120,26 +150,15 @@ class RefusalHook:
         is_ours = refused in [token.value for token in tokens if token is not None]
         return is_ours and source.drop_refused(refused, self._means.exchange.log)
 
-    def _sent_token(self, request: requests.PreparedRequest) -> Masked:
-        """The token that the request was sent with.
-
-        Where several threads send one request, another may have put a newer token into it meanwhile, and with it a
-        newer hook: requests calls those that it had when it was sent.
-        """
-        carried = carried_token(request.headers)
-        others = [hook for hook in request.hooks["response"] if isinstance(hook, RefusalHook) and hook is not self]
-        return Masked(self.token.value) if any(hook.token.value == carried for hook in others) else carried
-
     def _repeat(self, response: requests.Response, token: AccessToken, send: dict[str, Any]) -> requests.Response:
         request = response.request
         response.close()
         successor = RefusalHook(self._means, token, self._start)
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
-        headers = request.headers.copy()
-        headers["Authorization"] = token.header
-        _hand_over(request, successor, headers=headers)
+        successor.replace(request)
         started = time.perf_counter()
+        send.pop("allow_redirects", None)  # which a session has left that calls the hooks twice
         repeated: requests.Response = response.connection.send(request, **send)
         repeated.elapsed = timedelta(seconds=time.perf_counter() - started)
         repeated.history.append(response)
@@ -148,7 +167,7 @@ class RefusalHook:
         if repeated.is_redirect:
             successor._spent_after = request
         else:
-            successor._judged = weakref.ref(repeated)
+            repeated.__dict__[_JUDGED] = True
             content = _readable(repeated, streamed=bool(send.get("stream")))
             accepted = not refuses_token(repeated.status_code, content)
             self._means.source.judge_replacement(token, accepted=accepted)
@@ -166,8 +185,10 @@ class RefusalHook:
         ):
             return False
         request = response.request
-        request.headers.pop("Authorization", None)
-        _hand_over(request, headers=request.headers)
+        hooks = _hooks(request)
+        headers = request.headers.copy()
+        headers.pop("Authorization", None)
+        request.__dict__.update(headers=headers, hooks=hooks)
         return True
 
     def __copy__(self) -> Self:
@@ -188,26 +209,32 @@ class SpentHook:
         return response
 
 
-def _hand_over(request: requests.PreparedRequest, *hooks: RefusalHook, headers: Any) -> None:
-    """Leave the request, and those that redirects make of it, to these hooks of ours; they come before the user's."""
-    others = [hook for hook in request.hooks["response"] if not isinstance(hook, RefusalHook)]
+def _hooks(request: requests.PreparedRequest, *hooks: RefusalHook) -> dict[str, Any]:
+    """The hooks of a request, and of those that redirects make of it, with these of ours before the user's."""
+    others = [hook for hook in request.hooks["response"] if not isinstance(hook, (RefusalHook, SpentHook))]
     # A new list, since requests may be walking through this one; a new dict, which copies made before do not share.
-    kept = {**request.hooks, "response": [*hooks, *others]}
-    # In one step: somebody may be sending it, and its hook takes what it carries for what that hook stands for.
-    request.__dict__.update(headers=headers, hooks=kept)
+    return {**request.hooks, "response": [*hooks, *others]}
 
 
-def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:
-    """What tells whether an answer refuses what the request carries; None where that is nothing.
+class _Header:
+    """The Authorization header that a request carries.
 
     A foreign host may have sent it here: requests has taken the token off on the way. After a redirect it may carry
-    what requests took from a netrc file.
+    what requests took from a netrc file. In another spelling it may be the token of another account, which somebody has
+    put there.
     """
-    header = request.headers.get("Authorization")
-    if is_bearer(header):
-        return refuses_token
-    # In another spelling it may be the token of another account, which somebody has put there.
-    return refuses_header if isinstance(header, str) and header.startswith("Basic ") else None
+
+    def __init__(self, headers: Mapping[str, Any]) -> None:
+        header = headers.get("Authorization")
+        token = bearer_token(header)
+        self.token = None if token is None else Hidden(token)
+        self._is_of_netrc = isinstance(header, str) and header.startswith("Basic ")
+
+    def is_refused(self, status: int, content: bytes | None) -> bool:
+        """Whether an answer refuses it."""
+        if self.token is not None:
+            return refuses_token(status, content)
+        return self._is_of_netrc and refuses_header(status, content)
 
 
 def _redirect_target(response: requests.Response) -> str:

@@ -52,6 +52,30 @@ class AccessToken:
         return "Bearer " + self.value
 
 
+class Claim:
+    """Which token a request is sent with, and with no other. Pickled, with the request, it is None."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: AccessToken) -> None:
+        self.token = token
+
+    def holds(self, attributes: dict[str, Any]) -> bool:
+        """Put it among the attributes of a request, or of its headers; False where a claim for another token is there.
+
+        It is one step, since two threads may send a request at the same moment, with the tokens of two accounts.
+        """
+        claim: Claim | None = attributes.setdefault("_kiwoom_claim", self)
+        return claim is not None and claim.token.value == self.token.value
+
+    def replace(self, attributes: dict[str, Any]) -> None:
+        """Put it there in place of any other: they are those of a copy."""
+        attributes["_kiwoom_claim"] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
 def is_token(value: object) -> TypeGuard[str]:
     """Whether it can be an access token: 1 to 8,192 characters of visible ASCII."""
     return isinstance(value, str) and _VALUE.fullmatch(value) is not None

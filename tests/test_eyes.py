@@ -17,6 +17,7 @@ import reprlib
 import subprocess
 import sys
 import threading
+import traceback
 import types
 import warnings
 from functools import cache, partial
@@ -467,6 +468,46 @@ def test_a_call_that_fails_shows_the_token_in_its_header_only(kiwoom, make_auth,
     shown = "".join(map(shown_by, errors))
     assert traces(shown, kiwoom.token)
     assert traces(without_header(shown, kiwoom.token), *secrets_of(kiwoom)) == []
+
+
+def locals_of(error):
+    """The variables of the package's frames, as crash reporters print them: each by its repr."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    while told is not None:
+        for frame in told.stack:
+            if Path(frame.filename).is_relative_to(PACKAGE):
+                yield from (frame.locals or {}).values()
+        told = told.__cause__ or told.__context__
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("cut", ["body", "reset"])
+def test_a_repetition_that_breaks_off_leaves_no_token_in_a_variable(kiwoom, make_auth, clock, cut, streamed):
+    with requests.Session() as session:
+        session.auth = make_auth(emulator=kiwoom, clock=clock)
+        session.post(kiwoom.url + TR, headers=HEADERS)
+        kiwoom.expire_tokens()
+        body = recorded.INVALID_TOKEN.body * 2
+        broken = Answer(401, body, (("Content-Type", "application/json"),), cut=cut)
+        kiwoom.script(TR, recorded.INVALID_TOKEN, broken)
+        with pytest.raises(requests.RequestException) as raised:
+            session.post(kiwoom.url + TR, headers=HEADERS, stream=streamed)
+    shown = "".join(locals_of(raised.value))
+    assert "Response [200]" in shown
+    assert traces(shown, *secrets_of(kiwoom)) == []
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_hooks_that_somebody_has_taken_away_leave_no_token_in_a_variable(kiwoom, make_auth, clock, is_signed):
+    auth = make_auth(emulator=kiwoom, clock=clock)
+    prepared = requests.Request("POST", kiwoom.url + TR, headers=HEADERS).prepare()
+    if is_signed:
+        auth(prepared)
+        auth.invalidate(auth.get_token())
+    prepared.hooks = {}
+    with pytest.raises(KeyError) as raised:
+        auth(prepared)
+    assert traces("".join(locals_of(raised.value)), *secrets_of(kiwoom)) == []
 
 
 class Drawer:

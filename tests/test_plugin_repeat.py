@@ -15,6 +15,8 @@ JSON_401 = Answer.json({"return_code": 3, "return_msg": "인증에 실패했습�
 
 REFUSALS = {
     "8005": recorded.INVALID_TOKEN,
+    "8005 in a text": Answer(200, recorded.INVALID_TOKEN.body, (("Content-Type", "text/plain;charset=UTF-8"),)),
+    "8005 in a page": Answer(200, recorded.INVALID_TOKEN.body, (("Content-Type", "text/html"),)),
     "8005 as the return_code": recorded.INVALID_TOKEN_TOP_LEVEL,
     "8005 as a string": Answer.json({"return_code": "8005", "return_msg": ""}),
     "CODE=8005": Answer.json({"return_code": 805004, "return_msg": "실패[CODE=8005, MESSAGE=Token]"}),

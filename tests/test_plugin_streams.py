@@ -83,7 +83,8 @@ def streamed_by_httpx(kind, gated, how):
 UNREAD = {
     "events": Gated(head("text/event-stream") + b"data: 1\n\n", b"data: 2\n\n"),
     "a download": Gated(head("application/octet-stream", "Content-Length: 8") + b"1234", b"5678"),
-    "a page": Gated(head("text/html", "Content-Length: 8") + b"<htm", b"l>ab"),
+    "a page": Gated(head("text/html") + b"<htm", b"l>ab"),
+    "a long page": Gated(head("text/html", f"Content-Length: {len(LARGE)}") + LARGE[:10], LARGE[10:]),
     "no type": Gated(head("x").replace(b"Content-Type: x\r\n", b"") + b"1", b"2"),
     "JSON lines": Gated(head("application/x-ndjson", CHUNKED) + chunk(b"{}\n"), chunk(b"{}\n") + chunk(b"")),
     "long JSON": Gated(head("application/json", f"Content-Length: {len(LARGE)}") + LARGE[:10], LARGE[10:]),

@@ -192,6 +192,8 @@ def test_the_header_is_not_refused_by(status, body):
         ("text/json", "0"),
         ("application/problem+json", "5"),
         (None, "120"),
+        ("text/plain; charset=UTF-8", "120"),
+        ("Text/HTML", str(READ_LIMIT)),
     ],
 )
 def test_short_answers_that_may_be_json_are_worth_reading(content_type, content_length):
@@ -202,7 +204,9 @@ def test_short_answers_that_may_be_json_are_worth_reading(content_type, content_
     ("content_type", "content_length"),
     [
         ("text/event-stream", None),
-        ("text/html", "120"),
+        ("text/html", None),
+        ("text/html", str(READ_LIMIT + 1)),
+        ("image/text/html", "120"),
         ("application/octet-stream", "120"),
         (None, None),
         ("application/json", str(READ_LIMIT + 1)),

@@ -13,11 +13,13 @@ import requests
 import requests.adapters
 from requests.structures import CaseInsensitiveDict
 
+from kiwoom_auth_plugin import KiwoomBearerAuth
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
-from .clients import BODY, HEADERS, TR, called
+from .clients import BODY, HEADERS, TR, called, raw_server, token_answer
 from .crowd import PATIENCE, Crowd
 from .test_flow_by_hand import JSON, REFUSAL, Flow, request_to
+from .test_plugin_streams import CHUNKED, chunk, head
 
 
 @pytest.fixture
@@ -217,7 +219,47 @@ def test_a_session_that_calls_the_hooks_twice_gets_one_repetition(auth, replacin
             replacing.refuse_next(refusals)
             answer = session.post(replacing.url + TR, BODY, headers=HEADERS)
             assert called(answer) == (refusals < 2)
-    assert replacing.issued == 3
+        assert replacing.issued == 3
+        for refusals in (1, 2):
+            replacing.clear_journal()
+            replacing.script("/api/dostk/old", Answer.redirect(TR, 307))
+            replacing.refuse_next(refusals)
+            answer = session.post(f"{replacing.url}/api/dostk/old", BODY, headers=HEADERS)
+            assert called(answer) == (refusals < 2)
+            assert len(replacing.calls(TR)) == 2
+
+
+def test_a_session_that_reads_a_streamed_answer_and_calls_the_hooks_again_gets_its_repetition():
+    class Reads(requests.Session):
+        def send(self, request, **options):
+            answer = super().send(request, **options)
+            assert answer.content
+            return requests.hooks.dispatch_hook("response", request.hooks, answer, **options)
+
+    refusal = head("application/json", CHUNKED) + chunk(recorded.INVALID_TOKEN.body) + chunk(b"")
+    yes = head("application/json", CHUNKED) + chunk(b'{"return_code": 0}') + chunk(b"")
+    answers = [token_answer("first"), refusal, token_answer("second"), yes]
+    with raw_server(*[[answer] for answer in answers]) as (url, _got), Reads() as session:
+        session.auth = KiwoomBearerAuth("an-appkey", "a-secretkey", host=url, cache={})
+        assert called(session.post(url + TR, BODY, headers=HEADERS, stream=True))
+
+
+def test_a_prepared_request_that_is_led_elsewhere_leaves_its_copy_the_token(auth, replacing):
+    prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+    copied = copy.copy(prepared)
+    replacing.script(TR, Answer.redirect("https://elsewhere.example/", 307))
+    with requests.Session() as session:
+        assert session.send(prepared, allow_redirects=False).status_code == 307
+        assert called(session.send(copied))
+    assert "Authorization" not in prepared.headers
+
+
+def test_a_prepared_request_that_comes_from_a_pickle_has_one_hook_of_ours(auth, replacing):
+    prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    for _ in range(3):
+        prepared = auth(pickle.loads(pickle.dumps(auth(prepared))))
+    assert len(prepared.hooks["response"]) == 1
+    assert b"Claim" not in pickle.dumps(prepared.headers)
 
 
 def test_a_prepared_request_whose_repetition_was_redirected_is_repeated_the_next_time(auth, replacing):
