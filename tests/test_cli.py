@@ -14,8 +14,9 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -30,7 +31,7 @@ from .crowd import PATIENCE
 
 pytest.importorskip("filelock")
 TOKEN, CALL = "/oauth2/token", "/api/dostk/stkinfo"
-STOCK = {"item": "005930", "type": "0B"}
+STOCK, STOCK_CODE = {"item": "005930", "type": "0B"}, {"stk_cd": "005930"}
 
 
 @pytest.fixture
@@ -141,6 +142,7 @@ def test_the_doctor_says_in_korean_what_is_wrong_with_keys_and_host(
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     status, output, _ = kiwoom_auth("doctor", *options)
     assert (status, says in output) == (2, True)
+    assert output.startswith("keys    FAIL  ")
 
 
 @pytest.mark.parametrize(
@@ -402,6 +404,7 @@ def test_the_doctor_names_what_is_wrong_with_what_is_kept(account, kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, findings(output)["store"]) == (1, "FAIL")
     assert "other users may read or write it: remove it" in output
+    assert "이름이 표시된 파일은 지우세요" in output
     assert "nobody knows whether one is kept; until the store works" in output
 
 
@@ -424,17 +427,66 @@ def test_the_doctor_prints_nothing_that_a_terminal_would_act_upon(account, kiwoo
 def test_the_doctor_finds_nothing_wrong(account, kiwoom_auth):
     status, output, errors = kiwoom_auth("doctor")
     assert (status, errors) == (0, "")
-    checks = "keys", "proxy", "name", "server", "clock", "store", "token", "call"
-    assert findings(output) == dict.fromkeys(checks, "ok")
+    directory = re.escape(str(kept_in(kiwoom_auth)))
+    lines = [
+        rf"keys    ok    appkey {account.appkey[:4]}…, both are well-formed",
+        r"proxy   ok    none",
+        r"name    ok    127\.0\.0\.1 is 127\.0\.0\.1",
+        rf"server  ok    {account.url} answers",
+        r"clock   ok    within 60 seconds of the server's",
+        rf"store   ok    {directory} works and is private",
+        r"token   ok    one was issued; it expires at [-0-9]{10} [:0-9]{8} KST",
+        r"call    ok    ka10001 was answered",
+    ]
+    assert re.fullmatch("\n".join([*lines, ""]), output)
     assert account.secretkey not in output
     assert account.token not in output
-    assert "one is kept" in kiwoom_auth("doctor")[1]
+    (call,) = account.calls("ka10001")
+    assert (call.violations, call.json(), call.headers["accept-encoding"]) == ((), STOCK_CODE, "identity")
+    lines[6] = r"token   ok    one is kept until [-0-9]{10} [:0-9]{8} KST; none was issued"
+    assert re.fullmatch("\n".join([*lines, ""]), kiwoom_auth("doctor")[1])
     assert account.issued == 1
+
+
+def test_the_doctor_trusts_what_the_environment_trusts(kiwoom_auth, monkeypatch, tmp_path):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with KiwoomEmulator(tls=context) as secure:
+        monkeypatch.setenv("KIWOOM_APPKEY", secure.appkey)
+        monkeypatch.setenv("KIWOOM_SECRETKEY", secure.secretkey)
+        status, output, _ = kiwoom_auth("doctor", "--host", secure.url)
+    assert (status, set(findings(output).values())) == (0, {"ok"})
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_the_doctor_reaches_this_machine_directly(account, kiwoom_auth, monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://proxy.invalid:1")
+    status, output, _ = kiwoom_auth("doctor")
+    assert (status, "proxy   ok    none\n" in output) == (0, True)
+
+
+def test_the_doctor_shows_each_address_of_a_name(monkeypatch):
+    asked = []
+
+    def found(*name, **kind):
+        asked.append((name, kind))
+        return [
+            (0, 0, 0, "", address) for address in (("192.0.2.1", 443), ("2001:db8::1", 443, 0, 0), ("192.0.2.1", 1))
+        ]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", found)
+        finding = _doctor._name(KiwoomBearerAuth("an-appkey", "a-secretkey", host=MOCK_HOST))
+    assert finding == ("name", True, "mockapi.kiwoom.com is 192.0.2.1, 2001:db8::1", "")
+    assert asked == [(("mockapi.kiwoom.com", None), {"type": socket.SOCK_STREAM})]
 
 
 def test_the_doctor_may_be_told_to_issue_nothing(account, kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, "token" in findings(output)) == (0, False)
+    assert re.search("^token         none is kept; with --no-issue, Kiwoom is asked", output, re.MULTILINE)
     assert account.issued == 0
 
 
@@ -443,7 +495,9 @@ def test_the_doctor_tells_that_the_kept_token_was_refused_and_replaced(account, 
     account.revoke_tokens()
     status, output, _ = kiwoom_auth("doctor")
     assert status == 0
-    assert "the kept token was refused on the way, and another one issued" in output
+    assert (
+        "call    ok    ka10001 was answered; the kept token was refused on the way, and another one issued\n" in output
+    )
     assert account.issued == 2
     assert "refused" not in kiwoom_auth("doctor")[1]
 
@@ -467,6 +521,7 @@ def test_the_doctor_speaks_to_machines(account, kiwoom_auth):
     assert (status, last["check"], last["ok"]) == (1, "token", False)
     assert "8001" in last["words"]
     assert "포털의 값과 비교" in last["korean"]
+    assert "포털의 값과 비교" in output  # as people read it
 
 
 @pytest.mark.parametrize(
@@ -500,13 +555,21 @@ def test_the_doctor_knows_what_a_refused_call_means(account, kiwoom_auth):
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer.html("maintenance"), Answer.json([]), Answer.html("oops", 500)], ids=["page", "array", "500"]
+    ("answer", "says"),
+    [
+        (Answer.html("maintenance"), "HTTP 200, text/html"),
+        (Answer.json([]), "HTTP 200, application/json"),
+        (Answer(500, b"oops", (("Content-Type", "text/plain"),)), "HTTP 500, text/plain"),
+        (Answer(200, b"oops", (("Content-Type", "image/png"),)), "HTTP 200, image/png"),
+        (Answer.json({"return_code": 0}, 300), "HTTP 300, application/json"),
+        (Answer(302, b"", (("Location", "http://127.0.0.1:99999/"),)), "HTTP 302, no Content-Type"),
+    ],
 )
-def test_a_call_that_is_not_answered_as_it_should_be_is_told(account, kiwoom_auth, answer):
+def test_a_call_that_is_not_answered_as_it_should_be_is_told(account, kiwoom_auth, answer, says):
     account.script(CALL, answer)
     status, output, _ = kiwoom_auth("doctor")
-    assert (status, findings(output)["call"]) == (1, "FAIL")
-    assert "ka10001" in output
+    assert status == 1
+    assert f"call    FAIL  ka10001 was not answered as it should be: {says}\n" in output
 
 
 @pytest.mark.parametrize(
@@ -537,6 +600,7 @@ def test_a_call_that_is_not_answered_well_says_what_came(account, kiwoom_auth, a
     assert (status, findings(output)["call"]) == (1, "FAIL")
     assert says in output
     assert korean in output
+    assert "프록시" not in output
     assert len(account.calls("ka10001")) == 1
 
 
@@ -665,20 +729,32 @@ def test_a_call_whose_token_cannot_be_replaced_is_told(account, kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor")
     assert (status, findings(output)["call"]) == (1, "FAIL")
     assert "8050" in output
+    assert "공인 IP 주소를 포털" in output
 
 
 def test_a_clock_that_is_off_is_told(account, kiwoom_auth):
     account.clock.advance(3600)
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, findings(output)["clock"]) == (1, "FAIL")
-    assert re.search(r"(3599|3600) seconds behind the server's", output)
+    assert re.search(r"clock   FAIL  (3599|3600) seconds behind the server's; set it, by NTP if possible\n", output)
+    assert "컴퓨터의 시계가 맞지 않습니다" in output
     account.clock.advance(-7200)
     assert re.search(r"(3600|3601) seconds ahead of the server's", kiwoom_auth("doctor", "--no-issue")[1])
 
 
 def test_a_server_that_does_not_tell_the_time_is_no_fault():
     answer = requests.Response()
-    assert _doctor._clock(answer).ok
+    assert _doctor._clock(answer) == ("clock", True, "the server does not tell the time", "")
+
+
+@pytest.mark.parametrize(("ahead", "well"), [(-61, False), (-60, True), (60, True), (61, False)])
+def test_a_clock_may_be_off_by_a_minute(monkeypatch, ahead, well):
+    answer = requests.Response()
+    answer.headers["Date"] = "Thu, 01 Jan 2026 00:00:00 GMT"
+    monkeypatch.setattr(
+        _doctor, "time", SimpleNamespace(time=lambda: datetime(2026, 1, 1, tzinfo=UTC).timestamp() + ahead)
+    )
+    assert _doctor._clock(answer).ok is well
 
 
 def test_a_store_that_others_can_read_is_told(account, kiwoom_auth):
@@ -697,13 +773,25 @@ def test_a_store_that_forgets_is_told(account, kiwoom_auth, monkeypatch):
     monkeypatch.setattr(FileStore, "load", lambda _store, _key: None)
     status, output, _ = kiwoom_auth("doctor", "--no-issue")
     assert (status, findings(output)["store"]) == (1, "FAIL")
-    assert "what was saved is not there" in output
+    assert ": what was saved is not there\n" in output
+
+
+def test_a_store_that_has_no_room_is_told(account, kiwoom_auth, monkeypatch):
+    from kiwoom_auth_plugin.stores import FileStore
+
+    def full(*_arguments):
+        raise OSError("no room")
+
+    monkeypatch.setattr(FileStore, "save", full)
+    status, output, _ = kiwoom_auth("doctor", "--no-issue")
+    assert (status, f"store   FAIL  {FileStore().directory}: OSError: no room\n" in output) == (1, True)
 
 
 def test_a_name_that_nobody_knows_is_told(account, kiwoom_auth):
     status, output, _ = kiwoom_auth("doctor", "--host", "https://kiwoom.invalid")
-    assert (status, findings(output)["name"]) == (1, "FAIL")
-    assert "DNS" in output
+    assert status == 1
+    assert "name    FAIL  kiwoom.invalid could not be resolved (" in output
+    assert "서버 이름을 찾을 수 없습니다" in output
 
 
 def test_a_server_that_is_not_there_is_told(account, kiwoom_auth):
@@ -742,14 +830,14 @@ def test_a_proxy_is_named_without_its_login_and_told_if_it_is_in_the_way(account
     "proxy",
     [
         "http://proxy:abc", "http://127.0.0.1:99999", "http://[::1", "http://", "what://127.0.0.1", "http://me:it@:8080",
-        "http://me:12345/hidden@127.0.0.1:1", "http://me:12345#hidden@127.0.0.1:1", "http://me:12345?hidden@127.0.0.1:1",
+        "http://프록시:1", "http://me:12345/hidden@127.0.0.1:1", "http://me:12345#hidden@127.0.0.1:1", "http://me:12345?hidden@127.0.0.1:1",
     ],
 )  # fmt: skip
 def test_a_proxy_whose_address_is_malformed_is_told(account, kiwoom_auth, monkeypatch, proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     status, output, _ = kiwoom_auth("doctor", "--host", MOCK_HOST)
     assert (status, findings(output)) == (1, {"keys": "ok", "proxy": "FAIL"})
-    assert "HTTPS_PROXY or ALL_PROXY is not the address of a proxy" in output
+    assert "proxy   FAIL  HTTPS_PROXY or ALL_PROXY is not the address of a proxy, such as http://proxy." in output
     assert "hidden" not in output
     assert "12345" not in output
     assert "프록시 주소가 잘못되었습니다" in output
@@ -894,6 +982,7 @@ def test_a_code_that_is_none_is_told(kiwoom_auth):
         ["토큰이", "더는"],
         ["1234", "FAIL"],
     ]
+    assert output.endswith("FAIL  none of Kiwoom's codes for authentication\n")
 
 
 @pytest.mark.parametrize(
@@ -906,8 +995,16 @@ def test_colours_are_for_terminals(account, kiwoom_auth, monkeypatch, variables,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _stream: True)
-    assert ("\x1b[32m" in kiwoom_auth("doctor")[1]) is coloured
+    account.script(CALL, recorded.MAINTENANCE)
+    output = kiwoom_auth("doctor")[1]
+    assert ("server  \x1b[32mok  \x1b[0m  " in output) is coloured
+    assert ("call    \x1b[31mFAIL\x1b[0m  " in output) is coloured
+    assert ("\x1b" in output) is coloured
     assert "\x1b" not in kiwoom_auth("doctor", "8005")[1]  # nothing was looked at
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        shows_colours = _doctor._takes_colours()
+    assert not shows_colours
 
 
 # emulator

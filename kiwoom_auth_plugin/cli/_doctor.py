@@ -177,14 +177,13 @@ def _proxy(account: Account) -> Finding:
 
 
 def _name(account: Account) -> Finding:
-    address = urlsplit(account.host)
+    name = urlsplit(account.host).hostname
     try:
-        found = socket.getaddrinfo(address.hostname, address.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        words = f"{address.hostname} could not be resolved ({error}); check the network and DNS"
-        return _wrong("name", words, _korean.NAME)
+        return _wrong("name", f"{name} could not be resolved ({error}); check the network and DNS", _korean.NAME)
     numbers = dict.fromkeys(str(entry[4][0]) for entry in found)
-    return _fine("name", f"{address.hostname} is {', '.join(numbers)}")
+    return _fine("name", f"{name} is {', '.join(numbers)}")
 
 
 def _reached(account: Account, *, by_proxy: bool) -> requests.Response | Finding:
