@@ -316,6 +316,15 @@ def test_netrc_does_no_harm_after_a_redirect_within_the_origin(open_client, netr
     assert kiwoom_emulator.issued == 1
 
 
+def test_a_bare_401_for_what_netrc_has_put_in_is_cured_with_the_token(netrc, kiwoom_emulator, auth):
+    kiwoom_emulator.script(OLD, Answer.redirect(TR, 307))
+    kiwoom_emulator.script(TR, recorded.UNAUTHORIZED)
+    assert called(requests.post(kiwoom_emulator.url + OLD, data=BODY, headers=HEADERS, auth=auth))
+    assert [call.headers["authorization"][:6] for call in kiwoom_emulator.journal if call.path == TR] == [
+        "Basic ", "Bearer",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("first", ["home", "elsewhere"])
 def test_with_a_netrc_a_path_that_another_host_has_chosen_is_not_called_with_the_token(
     netrc, kiwoom_emulator, elsewhere, auth, first

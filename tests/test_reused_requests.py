@@ -262,16 +262,33 @@ def test_a_prepared_request_that_comes_from_a_pickle_has_one_hook_of_ours(auth, 
     assert b"Claim" not in pickle.dumps(prepared.headers)
 
 
-def test_a_prepared_request_whose_repetition_was_redirected_is_repeated_the_next_time(auth, replacing):
+@pytest.mark.parametrize("kind", [bytes, io.BytesIO], ids=["bytes", "file"])
+def test_a_prepared_request_whose_repetition_was_redirected_is_repeated_the_next_time(auth, replacing, kind):
     old = "/api/dostk/old"
     with requests.Session() as session:
-        prepared = auth(requests.Request("POST", replacing.url + old, headers=HEADERS, data=BODY).prepare())
+        prepared = auth(requests.Request("POST", replacing.url + old, headers=HEADERS, data=kind(BODY)).prepare())
         for _ in range(3):
             replacing.script(old, recorded.INVALID_TOKEN, Answer.redirect(TR, 307))
             assert called(session.send(prepared))
+            if kind is io.BytesIO:
+                prepared.body.seek(0)
             replacing.script(old, Answer.redirect(TR, 307))
             replacing.revoke_tokens()
             assert called(session.send(prepared))
+            if kind is io.BytesIO:
+                prepared.body.seek(0)
+    assert {call.body for call in replacing.calls("ka10001")} == {BODY}
+
+
+def test_the_headers_of_a_prepared_request_may_be_any_mapping(auth, replacing):
+    prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    prepared.headers = dict(prepared.headers)
+    with requests.Session() as session:
+        for _ in range(2):
+            auth(prepared)
+            replacing.revoke_tokens()
+            assert called(session.send(prepared))
+    assert type(prepared.headers) is dict
 
 
 @pytest.mark.parametrize("kind", [bytes, bytes.decode, io.BytesIO], ids=["bytes", "text", "file"])
