@@ -1,6 +1,6 @@
 """The httpx and httpx2 side of ``KiwoomBearerAuth``: attaches the token, reads the answer, repeats once."""
 
-from collections.abc import AsyncGenerator, Generator, MutableMapping
+from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 from . import _httpx
@@ -34,7 +34,7 @@ class HttpxFlow(_httpx.Auth):
 
         def _present_token(self, exchange: Exchange) -> AccessToken | None: ...
 
-        def _strip(self, headers: MutableMapping[str, Any]) -> None: ...
+        def _strip(self, request: Any) -> None: ...
 
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The same as ``sync_auth_flow``."""
@@ -48,7 +48,7 @@ class HttpxFlow(_httpx.Auth):
             KiwoomAuthError: there is no token to be had.
         """
         if not self._takes(request.url):
-            self._strip(request.headers)
+            self._strip(request)
             yield request
             return
         token = self._present_token(self._by_httpx) or self._source.get(self._by_httpx)
@@ -72,7 +72,7 @@ class HttpxFlow(_httpx.Auth):
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Like ``sync_auth_flow``, under asyncio and trio, without ever blocking the event loop."""
         if not self._takes(request.url):
-            self._strip(request.headers)
+            self._strip(request)
             yield request
             return
         token = self._present_token(self._by_httpx) or await self._source.aget(self._by_httpx)

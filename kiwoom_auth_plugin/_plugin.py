@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from os import PathLike
@@ -171,7 +171,7 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             token = self._present_token(self._by_requests) or self._source.get(self._by_requests)
             self._refusal_hook(token).sign(r)
         else:
-            self._strip(r.headers)
+            self._strip(r)
         return r
 
     # The token itself
@@ -300,10 +300,12 @@ class KiwoomBearerAuth(AuthBase, HttpxFlow):
             )
         return False
 
-    def _strip(self, headers: MutableMapping[str, Any]) -> None:
+    def _strip(self, request: Any) -> None:
         """Take a token off a request that goes elsewhere, and was signed when it still went to the origin."""
-        if is_one_of_ours(headers.get("Authorization"), self._source.token):
+        if is_one_of_ours(request.headers.get("Authorization"), self._source.token):
+            headers = request.headers.copy()  # the one that it was copied from may go there still
             del headers["Authorization"]
+            request.headers = headers
 
     # What only one side needs is made when it does: objects may live for one call.
 

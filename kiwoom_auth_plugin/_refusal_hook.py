@@ -58,7 +58,7 @@ class RefusalHook:
     def __init__(self, means: Means, token: AccessToken, start: int | None = None) -> None:
         self._means = means
         self.token = token
-        self.claim = Claim(token)
+        self._claim = Claim(token)
         self._start = start
         self._spent_after: requests.PreparedRequest | None = None
         """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
@@ -67,27 +67,24 @@ class RefusalHook:
         """Attach the token, and watch for the answer that refuses it, in place of one from an earlier time."""
         body: Any = request.body
         hook = self if isinstance(body, bytes) else RefusalHook(self._means, self.token, _position(body))
-        # What copy.copy has made of it has the same headers.
-        if self.claim.holds(getattr(request.headers, "__dict__", {})):
-            request.headers["Authorization"] = self.token.header
-            request.hooks = _hooks(request, hook)
-        else:
-            hook.replace(request)
+        hook.attach(request)
 
-    def replace(self, request: requests.PreparedRequest) -> None:
-        """Attach this token in place of another, which others may be sending it with at this moment.
+    def attach(self, request: requests.PreparedRequest) -> None:
+        """Give a request the token and this hook in one step, since others may be sending it with another token.
 
-        Token and hook in one step: a hook takes what a request carries for what was sent, but where the token is that
-        of another hook of the request's.
+        A hook takes what a request carries for what was sent, but where that token is another hook's of the request.
         """
         hooks = _hooks(request, self)
         request.__dict__.update(headers=self._signed(request.headers), hooks=hooks)
 
     def _signed(self, headers: Any) -> Any:
-        signed = headers.copy()
-        self.claim.replace(getattr(signed, "__dict__", {}))
-        signed["Authorization"] = self.token.header  # last: whatever raises, no frame holds the token
-        return signed
+        """The headers, or a copy of them where they have had another token: what copy.copy made may share them."""
+        attributes = getattr(headers, "__dict__", None)
+        if attributes is None or not self._claim.holds(attributes):
+            headers = headers.copy()
+            self._claim.replace(getattr(headers, "__dict__", {}))
+        headers["Authorization"] = self.token.header  # last: whatever raises, no frame holds the token
+        return headers
 
     def __call__(self, response: requests.Response, **send: Any) -> requests.Response:
         """The answer itself, or the one to the repeated request with the refused one in its history.
@@ -156,7 +153,7 @@ class RefusalHook:
         successor = RefusalHook(self._means, token, self._start)
         # What the session holds on to must carry the new token: it may be redirected, or sent another time.
         response.request = request.copy()
-        successor.replace(request)
+        successor.attach(request)
         started = time.perf_counter()
         send.pop("allow_redirects", None)  # which a session has left that calls the hooks twice
         repeated: requests.Response = response.connection.send(request, **send)

@@ -24,7 +24,7 @@ import trustme
 
 from kiwoom_auth_plugin import MOCK_HOST, KiwoomBearerAuth, _cache, _sources
 from kiwoom_auth_plugin._codes import OFFICIAL_CODES, Kind
-from kiwoom_auth_plugin.cli import _account, _doctor, _emulator, main
+from kiwoom_auth_plugin.cli import _account, _doctor, _emulator, _korean, main
 from kiwoom_auth_plugin.testing import Answer, KiwoomEmulator, recorded
 
 from .crowd import PATIENCE
@@ -442,7 +442,8 @@ def test_the_doctor_finds_nothing_wrong(account, kiwoom_auth):
     assert account.secretkey not in output
     assert account.token not in output
     (call,) = account.calls("ka10001")
-    assert (call.violations, call.json(), call.headers["accept-encoding"]) == ((), STOCK_CODE, "identity")
+    assert (call.violations, call.json()) == ((), STOCK_CODE)
+    assert (call.headers["api-id"], call.headers["accept-encoding"]) == ("ka10001", "identity")
     lines[6] = r"token   ok    one is kept until [-0-9]{10} [:0-9]{8} KST; none was issued"
     assert re.fullmatch("\n".join([*lines, ""]), kiwoom_auth("doctor")[1])
     assert account.issued == 1
@@ -465,6 +466,23 @@ def test_the_doctor_reaches_this_machine_directly(account, kiwoom_auth, monkeypa
     monkeypatch.setenv(variable, "http://proxy.invalid:1")
     status, output, _ = kiwoom_auth("doctor")
     assert (status, "proxy   ok    none\n" in output) == (0, True)
+
+
+def test_the_doctor_says_so_where_there_is_no_proxy():
+    auth = KiwoomBearerAuth("an-appkey", "a-secretkey", host=MOCK_HOST)
+    assert _doctor._proxy(auth) == ("proxy", True, "none", "")
+
+
+def test_a_certificate_that_the_call_alone_does_not_trust_is_told(tmp_path):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with KiwoomEmulator(tls=context) as secure, requests.Session() as trusting:
+        trusting.verify = str(tmp_path / "ca.pem")
+        auth = KiwoomBearerAuth(secure.appkey, secure.secretkey, host=secure.url, cache={}, client=trusting)
+        auth.get_token()
+        finding = _doctor._called(auth)
+    assert (finding.check, finding.ok, finding.korean) == ("call", False, _korean.CERTIFICATE)
 
 
 def test_the_doctor_shows_each_address_of_a_name(monkeypatch):
@@ -604,7 +622,11 @@ def test_a_call_that_is_not_answered_well_says_what_came(account, kiwoom_auth, a
     assert len(account.calls("ka10001")) == 1
 
 
-@pytest.mark.parametrize("answer", [Answer(401), recorded.INVALID_TOKEN], ids=["401", "8005"])
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(401), recorded.INVALID_TOKEN, recorded.INVALID_TOKEN_TOP_LEVEL],
+    ids=["401", "8005", "8005 as the return_code"],
+)
 def test_a_refusal_that_a_new_token_does_not_cure_is_told_with_what_else_there_is(account, kiwoom_auth, answer):
     account.reissue = "replace"
     account.script(CALL, answer, answer)

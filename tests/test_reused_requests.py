@@ -254,6 +254,15 @@ def test_a_prepared_request_that_is_led_elsewhere_leaves_its_copy_the_token(auth
     assert "Authorization" not in prepared.headers
 
 
+def test_what_copy_makes_of_a_prepared_request_for_elsewhere_leaves_it_the_token(auth, replacing):
+    prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+    copied = copy.copy(prepared)
+    copied.url = "https://elsewhere.example/"
+    assert "Authorization" not in auth(copied).headers
+    with requests.Session() as session:
+        assert called(session.send(prepared))
+
+
 def test_a_prepared_request_that_comes_from_a_pickle_has_one_hook_of_ours(auth, replacing):
     prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
     for _ in range(3):
@@ -401,6 +410,11 @@ async def test_what_copy_makes_of_a_request_shares_no_token_with_it(make_auth, a
     tokens = [one.get_token() for one in (auth, other)]
     assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
     assert "Authorization" not in request.headers
+    copied = copy.copy(signed[0])
+    copied.url = httpx.URL("https://elsewhere.example/")
+    flows.append(Flow(auth, copied, kind))
+    assert "Authorization" not in (await flows[-1].send(None)).headers
+    assert signed[0].headers["Authorization"] == f"Bearer {tokens[0]}"
     for flow in flows:
         await flow.close()
 
