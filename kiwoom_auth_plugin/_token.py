@@ -19,6 +19,8 @@ _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 _mutex = lock_for_the_process()
 _ours: Recent[bytes, None] = Recent(256)
 """Digests of the tokens that this process has had lately."""
+_CLAIM = "_kiwoom_claim"
+"""The attribute of a request, or of its headers, with its ``Claim``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,12 @@ class Claim:
 
         It is one step, since two threads may send a request at the same moment, with the tokens of two accounts.
         """
-        claim: Claim | None = attributes.setdefault("_kiwoom_claim", self)
+        claim: Claim | None = attributes.setdefault(_CLAIM, self)
         return claim is not None and claim.token.value == self.token.value
 
     def replace(self, attributes: dict[str, Any]) -> None:
         """Put it there in place of any other: they are those of a copy."""
-        attributes["_kiwoom_claim"] = self
+        attributes[_CLAIM] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()

@@ -1213,6 +1213,16 @@ def test_the_emulator_trades_each_second_and_pings_each_tenth(kiwoom_auth, monke
     ]
 
 
+def test_the_emulator_says_what_it_lacks_for_the_websocket(kiwoom_auth, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kiwoom_auth_plugin.testing._websocket", None)  # as if its library were not there
+    told = []
+    monkeypatch.setattr(_emulator, "time", Seconds(lambda: told.extend(capsys.readouterr())))
+    kiwoom_auth("emulator")
+    output, errors = told
+    assert "KIWOOM_WEBSOCKET" not in output
+    assert errors.startswith(f"no real-time API: {NO_WEBSOCKETS}")
+
+
 @pytest.mark.parametrize(
     ("shell", "line"),
     [("sh", "export KIWOOM_HOST=http"), ("powershell", '$env:KIWOOM_HOST = "http'), ("cmd", "set KIWOOM_HOST=http")],

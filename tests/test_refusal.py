@@ -190,6 +190,7 @@ def test_the_header_is_not_refused_by(status, body):
         ("application/json", None),
         ("APPLICATION/JSON", str(READ_LIMIT)),
         ("text/json", "0"),
+        ("text/json", None),
         ("application/problem+json", "5"),
         (None, "120"),
         ("text/plain; charset=UTF-8", "120"),

@@ -169,6 +169,10 @@ def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth
     signed = [one(copy.copy(order)) for one in (auth, other)]
     tokens = [one.get_token() for one in (auth, other)]
     assert [one.headers["Authorization"] for one in signed] == [f"Bearer {token}" for token in tokens]
+    auth.invalidate(auth.get_token())
+    again = other(copy.copy(auth(signed[0])))
+    assert signed[0].headers["Authorization"] == f"Bearer {auth.get_token()}"
+    assert again.headers["Authorization"] == f"Bearer {other.get_token()}"
 
 
 def test_a_prepared_request_never_carries_another_token_than_its_hook_stands_for(auth, replacing):
@@ -362,6 +366,8 @@ async def test_a_copy_is_of_the_users_kind_and_has_what_the_user_put_on_it(auth,
     again = await flows[1].send(None)
     assert (type(again), again.number, again.content) == (Numbered, 7, request.content)
     assert again is not request
+    flows.append(Flow(auth, again, kind))
+    assert (await flows[-1].send(None)).headers["Authorization"] == f"Bearer {auth.get_token()}"
     for flow in flows:
         await flow.close()
 

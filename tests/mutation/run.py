@@ -76,7 +76,7 @@ JUDGES = {
     "shared_store",
     "_sources": "sources overdue plugin_token plugin_copies plugin_cache keys fork locks one_issue",
     "_threads": "threads interrupts",
-    "_token": "au10001 seal boundaries plugin_hosts",
+    "_token": "au10001 seal boundaries plugin_hosts reused_requests",
     "cli/__init__": "cli cli_demo",
     "cli/_account": "cli",
     "cli/_demo": "cli_demo",
