@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
+from requests.structures import CaseInsensitiveDict
 
 from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
@@ -75,14 +76,17 @@ class RefusalHook:
         A hook takes what a request carries for what was sent, but where that token is another hook's of the request.
         """
         hooks = _hooks(request, self)
-        request.__dict__.update(headers=self._signed(request.headers), hooks=hooks)
+        request.__dict__.update(headers=self._signed(request), hooks=hooks)
 
-    def _signed(self, headers: Any) -> Any:
-        """The headers, or a copy of them where they have had another token: what copy.copy made may share them."""
-        attributes = getattr(headers, "__dict__", None)
-        if attributes is None or not self._claim.holds(attributes):
+    def _signed(self, request: requests.PreparedRequest) -> Any:
+        """Its headers with the token; a copy of them where somebody may be sending them with another one.
+
+        That is where it was signed before, or has a hook as if it were, and where what copy.copy has made of it was.
+        """
+        headers = request.headers
+        is_new = type(headers) is CaseInsensitiveDict and not request.hooks["response"]
+        if not (is_new and self._claim.holds(headers.__dict__)):
             headers = headers.copy()
-            self._claim.replace(getattr(headers, "__dict__", {}))
         headers["Authorization"] = self.token.header  # last: whatever raises, no frame holds the token
         return headers
 

@@ -71,7 +71,7 @@ class Claim:
         return claim is not None and claim.token.value == self.token.value
 
     def replace(self, attributes: dict[str, Any]) -> None:
-        """Put it there in place of any other: they are those of a copy."""
+        """Put it there in place of any other: it is a copy."""
         attributes[_CLAIM] = self
 
     def __reduce__(self) -> tuple[Any, ...]:

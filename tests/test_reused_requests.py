@@ -175,6 +175,31 @@ def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth
     assert again.headers["Authorization"] == f"Bearer {other.get_token()}"
 
 
+@pytest.mark.parametrize("kind", ["copy", "redirect", "history"])
+def test_copies_of_a_prepared_request_that_was_signed_share_no_token_either(make_auth, auth, replacing, kind):
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
+    with requests.Session() as session:
+        if kind == "redirect":
+            replacing.script(TR, Answer.redirect(TR, 307))
+            signed = session.send(prepared).request
+        elif kind == "history":
+            replacing.refuse_next()
+            signed = session.send(prepared).history[0].request
+        else:
+            signed = prepared.copy()
+        carried = signed.headers["Authorization"]
+        mirror = other(copy.copy(signed))
+        assert signed.headers["Authorization"] == carried
+        assert mirror.headers["Authorization"] == f"Bearer {other.get_token()}"
+        twin = copy.copy(signed)
+        replacing.revoke_tokens()
+        auth.invalidate(auth.get_token())
+        assert called(session.send(signed))
+        assert twin.headers["Authorization"] == carried
+
+
 def test_a_prepared_request_never_carries_another_token_than_its_hook_stands_for(auth, replacing):
     """Or else whoever is sending it at that moment would take the living token for the refused one."""
     seen = []
@@ -295,13 +320,19 @@ def test_a_prepared_request_whose_repetition_was_redirected_is_repeated_the_next
 
 def test_the_headers_of_a_prepared_request_may_be_any_mapping(auth, replacing):
     prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
-    prepared.headers = dict(prepared.headers)
+
+    class Open(dict):
+        def __init__(self, *items):
+            super().__init__(*items)
+            self.__dict__ = self
+
     with requests.Session() as session:
-        for _ in range(2):
-            auth(prepared)
-            replacing.revoke_tokens()
-            assert called(session.send(prepared))
-    assert type(prepared.headers) is dict
+        for kind in (dict, Open):
+            prepared.headers = kind(prepared.headers)
+            for _ in range(2):
+                auth(prepared)
+                replacing.revoke_tokens()
+                assert called(session.send(prepared))
 
 
 @pytest.mark.parametrize("kind", [bytes, bytes.decode, io.BytesIO], ids=["bytes", "text", "file"])
