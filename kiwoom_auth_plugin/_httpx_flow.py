@@ -9,7 +9,7 @@ from ._origin import Origin
 from ._peek import adrop, alook, drop, look
 from ._refusal import refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, Claim, carried_token
+from ._token import AccessToken, carried_token
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from ._exchange import Exchange
 
 _BYTE_STREAMS: tuple[type, ...] = tuple(module.ByteStream for module in _httpx.FAMILY)
+_CLAIM = "_kiwoom_claim"
+"""The attribute of a request with its ``_Claim``."""
+
+
+class _Claim:
+    """Which token a request is sent with, and with no other. Pickled, with the request, it is None."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: AccessToken) -> None:
+        self.token = token
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
 
 
 class HttpxFlow(_httpx.Auth):
@@ -119,7 +133,10 @@ def _origin_of(url: Any) -> Origin | None:
 
 def _signed(request: Any, token: AccessToken) -> Any:
     """The request with the token; a copy of it where somebody may be sending it with another one."""
-    if not Claim(token).holds(request.__dict__):
+    # One step, since two threads may send it at the same moment, with the tokens of two accounts.
+    attributes: dict[str, Any] = request.__dict__
+    claim: _Claim | None = attributes.setdefault(_CLAIM, _Claim(token))
+    if claim is None or claim.token.value != token.value:
         return _signed_anew(request, token)
     headers = request.headers.copy()  # others may be reading it, and what copy.copy has made of the request has it, too
     headers["Authorization"] = token.header
@@ -131,8 +148,7 @@ def _signed_anew(request: Any, token: AccessToken) -> Any:
     """The same request with another token, as an object of its own: the history keeps the first as it was sent."""
     kind: type[Any] = request.__class__  # of the user's own, perhaps
     repeated: Any = object.__new__(kind)
-    repeated.__dict__ = {**request.__dict__}
-    Claim(token).replace(repeated.__dict__)
+    repeated.__dict__ = {**request.__dict__, _CLAIM: _Claim(token)}
     repeated.headers, repeated.extensions = request.headers.copy(), {**request.extensions}
     repeated.headers["Authorization"] = token.header
     if isinstance(request.stream, _BYTE_STREAMS):

@@ -10,7 +10,6 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 
 from ._ahead import bound, decompressed, limit
 from ._exchange import Exchange
@@ -18,7 +17,7 @@ from ._keys import Hidden, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, Claim, bearer_token
+from ._token import AccessToken, bearer_token
 
 _JUDGED = "_kiwoom_judged"
 """An attribute of the answer to a repetition: it is not repeated again."""
@@ -59,7 +58,6 @@ class RefusalHook:
     def __init__(self, means: Means, token: AccessToken, start: int | None = None) -> None:
         self._means = means
         self.token = token
-        self._claim = Claim(token)
         self._start = start
         self._spent_after: requests.PreparedRequest | None = None
         """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
@@ -79,14 +77,8 @@ class RefusalHook:
         request.__dict__.update(headers=self._signed(request), hooks=hooks)
 
     def _signed(self, request: requests.PreparedRequest) -> Any:
-        """Its headers with the token; a copy of them where somebody may be sending them with another one.
-
-        That is where it was signed before, or has a hook as if it were, and where what copy.copy has made of it was.
-        """
-        headers = request.headers
-        is_new = type(headers) is CaseInsensitiveDict and not request.hooks["response"]
-        if not (is_new and self._claim.holds(headers.__dict__)):
-            headers = headers.copy()
+        """Headers of its own with the token: another request may have the same, and go to another account."""
+        headers = request.headers.copy()
         headers["Authorization"] = self.token.header  # last: whatever raises, no frame holds the token
         return headers
 
@@ -103,15 +95,13 @@ class RefusalHook:
             return response
         if _JUDGED in response.__dict__:  # by a session that calls the hooks twice
             return response
-        if self._spent_after is not None:
-            if request is not self._spent_after:
-                return response
-            if response.is_redirect:  # it is sent another time
-                request.hooks = _hooks(request, RefusalHook(self._means, self.token, self._start))
-        token = self._replacement(response, streamed=bool(send.get("stream")))
+        is_spent = self._spent_after is not None and request is not self._spent_after
+        if self._spent_after is request and response.is_redirect:  # it is sent another time
+            request.hooks = _hooks(request, RefusalHook(self._means, self.token, self._start))
+        token = self._replacement(response, streamed=bool(send.get("stream")), is_spent=is_spent)
         return response if token is None else self._repeat(response, token, send)
 
-    def _replacement(self, response: requests.Response, *, streamed: bool) -> AccessToken | None:
+    def _replacement(self, response: requests.Response, *, streamed: bool, is_spent: bool) -> AccessToken | None:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
@@ -122,7 +112,7 @@ class RefusalHook:
         sent = None if token is None else without_frames(lambda: self._sent_token(request, token))
         if sent is not None and not without_frames(lambda: self._makes_way(sent.reveal())):
             return None
-        if not hasattr(response, "connection") or not _rewound(request.body, self._start):
+        if is_spent or not hasattr(response, "connection") or not _rewound(request.body, self._start):
             return None
         # A refusal that has been read to its end leaves its connection to AU10001 and to the repetition. Another one is
         # in the way of whoever has no second connection.

@@ -19,8 +19,6 @@ _VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
 _mutex = lock_for_the_process()
 _ours: Recent[bytes, None] = Recent(256)
 """Digests of the tokens that this process has had lately."""
-_CLAIM = "_kiwoom_claim"
-"""The attribute of a request, or of its headers, with its ``Claim``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +50,6 @@ class AccessToken:
     def header(self) -> str:
         """The value of the Authorization header (RFC 6750, section 2.1)."""
         return "Bearer " + self.value
-
-
-class Claim:
-    """Which token a request is sent with, and with no other. Pickled, with the request, it is None."""
-
-    __slots__ = ("token",)
-
-    def __init__(self, token: AccessToken) -> None:
-        self.token = token
-
-    def holds(self, attributes: dict[str, Any]) -> bool:
-        """Put it among the attributes of a request, or of its headers; False where a claim for another token is there.
-
-        It is one step, since two threads may send a request at the same moment, with the tokens of two accounts.
-        """
-        claim: Claim | None = attributes.setdefault(_CLAIM, self)
-        return claim is not None and claim.token.value == self.token.value
-
-    def replace(self, attributes: dict[str, Any]) -> None:
-        """Put it there in place of any other: it is a copy."""
-        attributes[_CLAIM] = self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
 
 
 def is_token(value: object) -> TypeGuard[str]:

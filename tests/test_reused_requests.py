@@ -175,6 +175,57 @@ def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth
     assert again.headers["Authorization"] == f"Bearer {other.get_token()}"
 
 
+@pytest.mark.parametrize("kind", ["fresh", "signed", "signed twice", "hooked", "copied"])
+@pytest.mark.parametrize("way", ["headers", "copy.copy", "hooks taken away"])
+def test_prepared_requests_that_share_headers_share_no_token(make_auth, auth, replacing, kind, way):
+    replacing.add_account("another-appkey", "another-secretkey")
+    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+    first = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    second = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+    if kind == "hooked":
+        first.register_hook("response", lambda answer, **_send: answer)
+    for _ in range(("fresh", "signed", "signed twice").index(kind) if "signed" in kind else kind == "copied"):
+        auth(first)
+    first = first.copy() if kind == "copied" else first
+    if way == "headers":
+        second.headers = first.headers
+    else:
+        second = copy.copy(first)
+    if way == "hooks taken away":
+        second.hooks = requests.hooks.default_hooks()
+    other(second)
+    auth(first)
+    other(second)
+    tokens = [one.get_token() for one in (auth, other)]
+    assert [one.headers["Authorization"] for one in (first, second)] == [f"Bearer {token}" for token in tokens]
+    with requests.Session() as session:
+        assert called(session.send(first))
+        assert called(session.send(second))
+    assert [call.token for call in replacing.calls("ka10001")] == tokens
+
+
+def test_headers_of_a_session_that_a_prepared_request_shares_keep_the_token_from_others(auth, replacing):
+    with requests.Session() as session:
+        prepared = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
+        prepared.headers = session.headers
+        auth(prepared)
+        assert "Authorization" not in session.headers
+
+
+def test_what_a_redirect_of_a_repetition_led_to_is_not_repeated_but_drops_its_dead_token(auth, replacing):
+    old = "/api/dostk/old"
+    replacing.script(old, recorded.INVALID_TOKEN, Answer.redirect(TR, 307))
+    with requests.Session() as session:
+        led_to = session.post(replacing.url + old, BODY, headers=HEADERS, auth=auth).request
+        dead = auth.get_token()
+        assert led_to.headers["Authorization"] == f"Bearer {dead}"
+        replacing.revoke_tokens()
+        replacing.clear_journal()
+        assert not called(session.send(led_to))
+    assert len(replacing.calls(TR)) == 1
+    assert auth.get_token() != dead
+
+
 @pytest.mark.parametrize("kind", ["copy", "redirect", "history"])
 def test_copies_of_a_prepared_request_that_was_signed_share_no_token_either(make_auth, auth, replacing, kind):
     replacing.add_account("another-appkey", "another-secretkey")
