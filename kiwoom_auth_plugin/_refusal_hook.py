@@ -1,7 +1,7 @@
 """The response hook of a call by requests: reads the answer, and repeats the call once with another token."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
@@ -17,7 +17,7 @@ from ._keys import Hidden, without_frames
 from ._origin import Origin
 from ._refusal import UNAUTHORIZED, refuses_header, refuses_token
 from ._source import TokenSource
-from ._token import AccessToken, bearer_token
+from ._token import AccessToken, bearer_token, is_bearer
 
 _JUDGED = "_kiwoom_judged"
 """An attribute of the answer to a repetition: it is not repeated again."""
@@ -105,12 +105,11 @@ class RefusalHook:
         """The token to repeat the request with; None where it is not to be repeated."""
         request = response.request
         content = _readable(response, streamed=streamed)
-        header = _Header(request.headers)
-        if not header.is_refused(response.status_code, content):
+        judge = _judge_of(request)
+        if judge is None or not judge(response.status_code, content):
             return None
-        token = header.token
-        sent = None if token is None else without_frames(lambda: self._sent_token(request, token))
-        if sent is not None and not without_frames(lambda: self._makes_way(sent.reveal())):
+        sent = without_frames(lambda: self._sent_token(request)) if judge is refuses_token else None
+        if judge is refuses_token and not (sent and without_frames(lambda: self._makes_way(sent.reveal()))):
             return None
         if is_spent or not hasattr(response, "connection") or not _rewound(request.body, self._start):
             return None
@@ -121,15 +120,17 @@ class RefusalHook:
         replacement = self._means.source.get(self._means.exchange)
         return None if sent is not None and sent.reveal() == replacement.value else replacement
 
-    def _sent_token(self, request: requests.PreparedRequest, carried: Hidden) -> Hidden:
-        """The token that the request was sent with.
+    def _sent_token(self, request: requests.PreparedRequest) -> Hidden | None:
+        """The token that the request was sent with; None where somebody has taken it away meanwhile.
 
         Where several threads send one request, another may have put a newer token into it meanwhile, and with it a
         newer hook: requests calls those that it had when it was sent.
         """
+        carried = bearer_token(request.headers.get("Authorization"))
         others = [hook for hook in request.hooks["response"] if isinstance(hook, RefusalHook) and hook is not self]
-        is_newer = any(hook.token.value == carried.reveal() for hook in others)
-        return Hidden(self.token.value) if is_newer else carried
+        if any(hook.token.value == carried for hook in others):
+            return Hidden(self.token.value)
+        return None if carried is None else Hidden(carried)
 
     def _makes_way(self, refused: str) -> bool:
         """Whether a refused token is dropped for another, and the server not known to have none at the moment.
@@ -207,25 +208,17 @@ def _hooks(request: requests.PreparedRequest, *hooks: RefusalHook) -> dict[str, 
     return {**request.hooks, "response": [*hooks, *others]}
 
 
-class _Header:
-    """The Authorization header that a request carries.
+def _judge_of(request: requests.PreparedRequest) -> Callable[[int, bytes | None], bool] | None:
+    """What tells whether an answer refuses what the request carries; None where that is nothing.
 
     A foreign host may have sent it here: requests has taken the token off on the way. After a redirect it may carry
     what requests took from a netrc file. In another spelling it may be the token of another account, which somebody has
     put there.
     """
-
-    def __init__(self, headers: Mapping[str, Any]) -> None:
-        header = headers.get("Authorization")
-        token = bearer_token(header)
-        self.token = None if token is None else Hidden(token)
-        self._is_of_netrc = isinstance(header, str) and header.startswith("Basic ")
-
-    def is_refused(self, status: int, content: bytes | None) -> bool:
-        """Whether an answer refuses it."""
-        if self.token is not None:
-            return refuses_token(status, content)
-        return self._is_of_netrc and refuses_header(status, content)
+    header = request.headers.get("Authorization")
+    if is_bearer(header):
+        return refuses_token
+    return refuses_header if isinstance(header, str) and header.startswith("Basic ") else None
 
 
 def _redirect_target(response: requests.Response) -> str:

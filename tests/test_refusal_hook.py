@@ -152,6 +152,11 @@ def test_a_long_refusal_that_is_not_repeated_is_the_callers_whole(kiwoom_emulato
     assert kiwoom_emulator.issued == 2
 
 
+def test_a_token_that_somebody_has_taken_away_meanwhile_was_not_refused(hook):
+    response = answer(recorded.INVALID_TOKEN.body, authorization=None)
+    assert hook._sent_token(response.request) is None
+
+
 # How much is read
 
 
