@@ -60,7 +60,7 @@ class RefusalHook:
         self.token = token
         self._start = start
         self._spent_after: requests.PreparedRequest | None = None
-        """The request whose repetition led to others: of those it only sees to it that the token stays at home."""
+        """The request whose repetition led to others: those are of the same call, and not repeated once more."""
 
     def sign(self, request: requests.PreparedRequest) -> None:
         """Attach the token, and watch for the answer that refuses it, in place of one from an earlier time."""

@@ -212,6 +212,16 @@ def test_headers_of_a_session_that_a_prepared_request_shares_keep_the_token_from
         assert "Authorization" not in session.headers
 
 
+def test_a_repetition_that_is_redirected_twice_is_not_repeated_once_more(auth, replacing):
+    first, second = "/api/dostk/first", "/api/dostk/second"
+    replacing.script(first, recorded.INVALID_TOKEN, Answer.redirect(second, 307))
+    replacing.script(second, Answer.redirect(TR, 307))
+    replacing.script(TR, recorded.INVALID_TOKEN)
+    with requests.Session() as session:
+        assert not called(session.post(replacing.url + first, BODY, headers=HEADERS, auth=auth))
+    assert len(replacing.calls(TR)) == 1
+
+
 def test_what_a_redirect_of_a_repetition_led_to_is_not_repeated_but_drops_its_dead_token(auth, replacing):
     old = "/api/dostk/old"
     replacing.script(old, recorded.INVALID_TOKEN, Answer.redirect(TR, 307))
