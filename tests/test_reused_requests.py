@@ -33,6 +33,13 @@ def auth(replacing, make_auth):
     return make_auth(emulator=replacing, cache={})
 
 
+@pytest.fixture
+def other(replacing, make_auth):
+    """Of another account."""
+    replacing.add_account("another-appkey", "another-secretkey")
+    return make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+
+
 def refusal_of(request):
     return httpx.Response(200, headers=JSON, content=REFUSAL, request=request)
 
@@ -99,10 +106,8 @@ def test_ours_is_the_first_hook_of_a_prepared_request_whoever_registered_one_bef
     assert len(prepared.hooks["response"]) == 2
 
 
-def test_copies_of_a_prepared_request_have_an_account_each(make_auth, auth, replacing):
+def test_copies_of_a_prepared_request_have_an_account_each(other, auth, replacing):
     """PreparedRequest.copy shares the hooks: an order must not be repeated on the account of another copy."""
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
     order = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
     first, second = auth(order.copy()), other(order.copy())
     replacing.revoke_tokens()
@@ -162,9 +167,7 @@ def test_another_accounts_token_is_not_replaced_however_it_is_spelled(auth, repl
     assert len(replacing.calls("ka10001")) == replacing.issued == 1
 
 
-def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth, auth, replacing):
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(other, auth, replacing):
     order = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
     signed = [one(copy.copy(order)) for one in (auth, other)]
     tokens = [one.get_token() for one in (auth, other)]
@@ -177,9 +180,7 @@ def test_what_copy_makes_of_a_prepared_request_shares_no_token_with_it(make_auth
 
 @pytest.mark.parametrize("kind", ["fresh", "signed", "signed twice", "hooked", "copied"])
 @pytest.mark.parametrize("way", ["headers", "copy.copy", "hooks taken away"])
-def test_prepared_requests_that_share_headers_share_no_token(make_auth, auth, replacing, kind, way):
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+def test_prepared_requests_that_share_headers_share_no_token(other, auth, replacing, kind, way):
     first = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
     second = requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare()
     if kind == "hooked":
@@ -237,9 +238,7 @@ def test_what_a_redirect_of_a_repetition_led_to_is_not_repeated_but_drops_its_de
 
 
 @pytest.mark.parametrize("kind", ["copy", "redirect", "history"])
-def test_copies_of_a_prepared_request_that_was_signed_share_no_token_either(make_auth, auth, replacing, kind):
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+def test_copies_of_a_prepared_request_that_was_signed_share_no_token_either(other, auth, replacing, kind):
     prepared = auth(requests.Request("POST", replacing.url + TR, headers=HEADERS, data=BODY).prepare())
     with requests.Session() as session:
         if kind == "redirect":
@@ -431,10 +430,8 @@ async def test_a_request_that_others_may_be_sending_keeps_the_token_that_it_has(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_one_request_for_two_accounts_goes_to_each_with_its_own_token(make_auth, replacing, auth, kind):
+async def test_one_request_for_two_accounts_goes_to_each_with_its_own_token(other, replacing, auth, kind):
     """While a limiter keeps both of them waiting, too: an order on the other's account would be the worst of all."""
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
     request = request_to(replacing)
     flows = [Flow(one, request, kind) for one in (auth, other, auth)]
     signed = [await flow.send(None) for flow in flows]
@@ -498,10 +495,8 @@ async def test_a_request_that_was_pickled_with_its_token_is_sent_with_another(au
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_what_copy_makes_of_a_request_shares_no_token_with_it(make_auth, auth, replacing, kind):
+async def test_what_copy_makes_of_a_request_shares_no_token_with_it(other, auth, replacing, kind):
     """Nor are headers changed that another thread may be reading: httpx would write the same name twice."""
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
     request = request_to(replacing)
     flows = [Flow(one, copy.copy(request), kind) for one in (auth, other)]
     signed = [await flow.send(None) for flow in flows]
@@ -528,9 +523,7 @@ class Meeting(httpx.Headers):
         return super().copy()
 
 
-def test_two_threads_with_two_accounts_do_not_take_one_request_for_theirs(make_auth, auth, replacing):
-    replacing.add_account("another-appkey", "another-secretkey")
-    other = make_auth(emulator=replacing, cache={}, appkey="another-appkey", secretkey="another-secretkey")
+def test_two_threads_with_two_accounts_do_not_take_one_request_for_theirs(other, auth, replacing):
     request = request_to(replacing)
     request.headers = Meeting(request.headers)
     flows = [one.sync_auth_flow(request) for one in (auth, other)]
